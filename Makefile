@@ -1,0 +1,52 @@
+# The two commands: `make serve` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+BIN := .venv/bin
+MODEL ?=
+ARGS ?=
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	pyproject.toml --extra train --extra lsp --extra dev
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve demo test check style types imports format lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+install: ## Set up .venv: pinned packages and vLLM for this machine
+	@requirements/install.sh
+
+serve: install ## Serve a model: make serve [MODEL=name] [ARGS="--port 9000 -- --max-num-seqs 4"]
+	@exec $(BIN)/magicoder serve $(MODEL) $(ARGS)
+
+demo: install ## The whole loop in small: data, training, serving, completion
+	@exec $(BIN)/magicoder demo $(ARGS)
+
+test: install style types imports ## Everything: all checks and all tests
+	$(BIN)/python -m pytest
+
+check: install style types imports ## The fast loop, under 3 minutes
+	$(BIN)/python -m pytest -m "not slow and not e2e"
+
+style:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+# mypy reads the packages where users import them, so the rooms are laid out as in the wheel.
+types:
+	@rm -rf build/types && mkdir -p build/types && cp -pr magicoder build/types/
+	@cp -pr custom_kernels lsp server training build/types/magicoder/
+	MYPYPATH=build/types $(BIN)/mypy -p magicoder
+
+imports:
+	@PYTHONPATH= $(BIN)/lint-imports --no-logo
+
+format: install ## Format the code and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: install ## Renew requirements/cpu.txt and gpu.txt from pyproject.toml
+	$(LOCK) requirements/torch.in --extra serve-cpu --override requirements/overrides.txt -o requirements/cpu.txt
+	$(LOCK) --extra serve -o requirements/gpu.txt
+
+clean: ## Remove .venv and what was built
+	rm -rf .venv build dist *.egg-info

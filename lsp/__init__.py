@@ -1,0 +1,1 @@
+"""The language server: inline completions and instruct tools for any editor."""

@@ -1,0 +1,5 @@
+"""`python -m magicoder` is the `magicoder` command."""
+
+from magicoder.cli import main
+
+main()

@@ -1,0 +1,632 @@
+"""The SDK: chat, completion, infilling and code-to-problem over any OpenAI-compatible server.
+
+    from magicoder import Magicoder
+
+    with Magicoder() as magicoder:
+        print(magicoder.infill("def add(a, b):\\n    return ", "\\n").text)
+        for delta in magicoder.chat("Reverse a list in Python", stream=True):
+            print(delta, end="")
+
+`AsyncMagicoder` is the same with `await`. Every failure is a `MagicoderError` of one line.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Self, TypedDict, TypeVar, Unpack, overload
+
+import openai
+
+from magicoder import oss_instruct, settings
+from magicoder.errors import MagicoderError, ServerError
+from magicoder.oss_instruct import Problem
+
+Messages = Sequence[dict[str, str]]
+T = TypeVar("T")
+
+
+class Sampling(TypedDict, total=False):
+    """How to sample. What is left out: temperature 0, and the method's own `max_tokens`."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    stop: str | list[str]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of the request and of the answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """An answer. `finish_reason` is "stop", or "length" where `max_tokens` cut it."""
+
+    text: str
+    finish_reason: str | None
+    model: str
+    usage: Usage | None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A served model. `fim` names its infilling format; None: it cannot infill.
+
+    `context` is in tokens; None where the server does not tell it.
+    """
+
+    id: str
+    context: int | None = None
+    fim: str | None = None
+    adapters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Request(Generic[T]):
+    """One request: which endpoint, its body, and how to read the finished answer."""
+
+    chat: bool
+    body: dict[str, Any]
+    finish: Callable[[Completion], T]
+    show: Callable[[str], str] = str
+
+
+@dataclass
+class _Answer(Generic[T]):
+    """An answer while it streams in."""
+
+    request: _Request[T]
+    text: str = ""
+    shown: str = ""
+    finish_reason: str | None = None
+    model: str = ""
+    usage: Usage | None = None
+    done: bool = False
+
+    def add(self, chunk: Any) -> str:
+        """Take one chunk of the stream; the text that it adds to what the user sees."""
+        self.model = chunk.model or self.model
+        self.usage = _usage(chunk) or self.usage
+        for choice in chunk.choices:
+            self.text += (choice.delta.content if self.request.chat else choice.text) or ""
+            self.finish_reason = choice.finish_reason or self.finish_reason
+        shown = self.request.show(self.text)
+        delta, self.shown = shown.removeprefix(self.shown), shown
+        return delta
+
+    def result(self) -> T:
+        if not self.done:
+            raise MagicoderError("the stream has not ended: iterate it to its end before .result")
+        done = Completion(self.text, self.finish_reason, self.model, self.usage)
+        return self.request.finish(done)
+
+
+class TextStream(Generic[T]):
+    """The text of an answer as it arrives; `result` is the typed answer after the end.
+
+    A context manager: leaving it, or `close()`, ends the generation on the server.
+    """
+
+    def __init__(
+        self, chunks: openai.Stream[Any], request: _Request[T], errors: Callable[[], Any]
+    ) -> None:
+        self._chunks, self._answer, self._errors = chunks, _Answer(request), errors
+
+    def __iter__(self) -> Iterator[str]:
+        with self._errors():
+            for chunk in self._chunks:
+                if delta := self._answer.add(chunk):
+                    yield delta
+        self._answer.done = True
+
+    @property
+    def result(self) -> T:
+        """The typed answer.
+
+        Raises:
+            MagicoderError: the stream has not ended, or the answer cannot be read.
+        """
+        return self._answer.result()
+
+    def close(self) -> None:
+        self._chunks.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncTextStream(Generic[T]):
+    """`TextStream` for `async for` and `async with`."""
+
+    def __init__(
+        self, chunks: openai.AsyncStream[Any], request: _Request[T], errors: Callable[[], Any]
+    ) -> None:
+        self._chunks, self._answer, self._errors = chunks, _Answer(request), errors
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        with self._errors():
+            async for chunk in self._chunks:
+                if delta := self._answer.add(chunk):
+                    yield delta
+        self._answer.done = True
+
+    @property
+    def result(self) -> T:
+        """The typed answer; errors as `TextStream.result`."""
+        return self._answer.result()
+
+    async def close(self) -> None:
+        await self._chunks.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def _chat(prompt: str | Messages, system: str | None, sampling: Sampling) -> _Request[Completion]:
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    body = {"messages": messages, "max_tokens": 512, "temperature": 0.0, **sampling}
+    return _Request(chat=True, body=body, finish=lambda answer: answer)
+
+
+def _complete(prompt: str, suffix: str | None, sampling: Sampling) -> _Request[Completion]:
+    body = {"prompt": prompt, "max_tokens": 128, "temperature": 0.0, **sampling}
+    if suffix is not None:
+        body["suffix"] = suffix
+    return _Request(chat=False, body=body, finish=lambda answer: answer)
+
+
+def _problem(code: str, structured: bool, sampling: Sampling) -> _Request[Problem]:
+    body = {
+        "messages": oss_instruct.messages(code),
+        "max_tokens": 1024,
+        "temperature": 0.0,
+        **sampling,
+    }
+    if structured:
+        body["response_format"] = oss_instruct.RESPONSE_FORMAT
+    return _Request(chat=True, body=body, finish=_read_problem, show=oss_instruct.partial)
+
+
+def _read_problem(answer: Completion) -> Problem:
+    try:
+        return oss_instruct.parse(answer.text)
+    except oss_instruct.ParseError as error:
+        if answer.finish_reason == "length":
+            raise oss_instruct.ParseError(
+                f"{error}: it was cut at the token limit; raise max_tokens"
+            ) from None
+        raise
+
+
+def _usage(answer: Any) -> Usage | None:
+    if answer.usage is None:
+        return None
+    return Usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
+
+
+def _info(card: Any) -> ModelInfo:
+    extra = card.model_extra or {}
+    ours = extra.get("magicoder") or {}
+    return ModelInfo(
+        id=card.id,
+        context=ours.get("context") or extra.get("max_model_len"),
+        fim=ours.get("fim"),
+        adapters=tuple(ours.get("adapters", ())),
+    )
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What the two clients share: the settings, and errors told in one line."""
+
+    settings: settings.Settings
+    options: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def build(cls, **flags: Any) -> "_Base":
+        max_retries = flags.pop("max_retries")
+        chosen = settings.load(**flags)
+        key = chosen.api_key.get_secret_value() if chosen.api_key else "none"
+        options = {
+            "base_url": chosen.base_url,
+            "api_key": key,
+            "timeout": chosen.timeout,
+            "max_retries": max_retries,
+        }
+        return cls(chosen, options)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Tell what openai and its transport raise as one line that names the mend."""
+        url = self.settings.base_url
+        try:
+            yield
+        except openai.APITimeoutError:
+            seconds = f"{self.settings.timeout:g}"
+            raise ServerError(
+                f"{url} did not answer within {seconds} s: raise MAGICODER_TIMEOUT, or ask for less"
+            ) from None
+        except openai.APIConnectionError as error:
+            if not type(error.__cause__).__name__.startswith("Connect"):
+                raise ServerError(f"{url} broke off its answer: try again") from None
+            raise ServerError(
+                f"no server at {url}: start one with `magicoder serve`, or set MAGICODER_BASE_URL"
+            ) from None
+        except openai.AuthenticationError as error:
+            raise ServerError(
+                f"{url} refused the key: set MAGICODER_API_KEY to one that it knows",
+                error.status_code,
+            ) from None
+        except openai.NotFoundError as error:
+            raise ServerError(
+                f"{_detail(error)}: `magicoder doctor` lists what is served at {url}",
+                error.status_code,
+            ) from None
+        except openai.APIStatusError as error:
+            raise ServerError(_detail(error), error.status_code) from None
+        except (openai.APIError, openai.OpenAIError) as error:
+            raise ServerError(f"{url} broke off its answer: {error}: try again") from None
+        except ValueError as error:
+            raise ServerError(f"{url} answered what is not OpenAI's API: {error}") from None
+
+    def first(self, models: list[ModelInfo]) -> str:
+        if not models:
+            raise ServerError(f"{self.settings.base_url} serves no model: start it with one")
+        return models[0].id
+
+
+def _detail(error: openai.APIStatusError) -> str:
+    """The server's own words for what went wrong, on one line."""
+    body = error.body if isinstance(error.body, dict) else {}
+    words = str(body.get("message") or error.response.reason_phrase or "no reason given")
+    return f"the server answered {error.status_code}: {' '.join(words.split())}".rstrip(". ")
+
+
+class Magicoder:
+    """A client of one server. What is not given comes from MAGICODER_* or magicoder.toml.
+
+    Args:
+        base_url: the server's address, ending in /v1.
+        api_key: its key, if it asks for one.
+        model: a model or adapter that it serves; by default the first that it lists.
+        timeout: seconds to wait for an answer.
+        max_retries: how often a failed connection, a 429 or a 5xx is tried again.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        model: str | None = None,
+        timeout: float | None = None,
+        max_retries: int = 2,
+    ) -> None:
+        self._base = _Base.build(
+            base_url=base_url,
+            api_key=api_key,
+            model=model,
+            timeout=timeout,
+            max_retries=max_retries,
+        )
+        self._openai = openai.OpenAI(**self._base.options)
+        self._model = self._base.settings.model
+
+    def models(self) -> list[ModelInfo]:
+        """The models and adapters that the server lists."""
+        with self._base.errors():
+            return [_info(card) for card in self._openai.models.list()]
+
+    def model_info(self) -> ModelInfo:
+        """What the server tells about the model in use."""
+        try:
+            with self._base.errors():
+                return _info(self._openai.models.retrieve(self._name()))
+        except ServerError as error:
+            if error.status != 404:
+                raise
+        # A plain vLLM lists its models but does not tell about one.
+        name = self._name()
+        return next((m for m in self.models() if m.id == name), ModelInfo(name))
+
+    def _name(self) -> str:
+        if self._model is None:
+            self._model = self._base.first(self.models())
+        return self._model
+
+    def _send(self, request: _Request[T], stream: bool) -> T | TextStream[T]:
+        resource: Any = self._openai.chat.completions if request.chat else self._openai.completions
+        body = {"model": self._name(), **request.body}
+        with self._base.errors():
+            if stream:
+                body |= {"stream": True, "stream_options": {"include_usage": True}}
+                return TextStream(resource.create(**body), request, self._base.errors)
+            return _finish(request, resource.create(**body))
+
+    @overload
+    def chat(
+        self,
+        prompt: str | Messages,
+        *,
+        system: str | None = None,
+        stream: Literal[False] = False,
+        **sampling: Unpack[Sampling],
+    ) -> Completion: ...
+    @overload
+    def chat(
+        self,
+        prompt: str | Messages,
+        *,
+        system: str | None = None,
+        stream: Literal[True],
+        **sampling: Unpack[Sampling],
+    ) -> TextStream[Completion]: ...
+    def chat(
+        self,
+        prompt: str | Messages,
+        *,
+        system: str | None = None,
+        stream: bool = False,
+        **sampling: Unpack[Sampling],
+    ) -> Completion | TextStream[Completion]:
+        """Answer a prompt, or a conversation of {"role", "content"} messages."""
+        return self._send(_chat(prompt, system, sampling), stream)
+
+    @overload
+    def complete(
+        self, prompt: str, *, stream: Literal[False] = False, **sampling: Unpack[Sampling]
+    ) -> Completion: ...
+    @overload
+    def complete(
+        self, prompt: str, *, stream: Literal[True], **sampling: Unpack[Sampling]
+    ) -> TextStream[Completion]: ...
+    def complete(
+        self, prompt: str, *, stream: bool = False, **sampling: Unpack[Sampling]
+    ) -> Completion | TextStream[Completion]:
+        """Continue `prompt` as raw text."""
+        return self._send(_complete(prompt, None, sampling), stream)
+
+    @overload
+    def infill(
+        self,
+        prefix: str,
+        suffix: str,
+        *,
+        stream: Literal[False] = False,
+        **sampling: Unpack[Sampling],
+    ) -> Completion: ...
+    @overload
+    def infill(
+        self, prefix: str, suffix: str, *, stream: Literal[True], **sampling: Unpack[Sampling]
+    ) -> TextStream[Completion]: ...
+    def infill(
+        self, prefix: str, suffix: str, *, stream: bool = False, **sampling: Unpack[Sampling]
+    ) -> Completion | TextStream[Completion]:
+        """Write what stands between `prefix` and `suffix`.
+
+        Raises:
+            ServerError: status 400 where the model has no infilling tokens; `model_info` tells.
+        """
+        return self._send(_complete(prefix, suffix, sampling), stream)
+
+    @overload
+    def problem_from_code(
+        self,
+        code: str,
+        *,
+        structured: bool = True,
+        stream: Literal[False] = False,
+        **sampling: Unpack[Sampling],
+    ) -> Problem: ...
+    @overload
+    def problem_from_code(
+        self,
+        code: str,
+        *,
+        structured: bool = True,
+        stream: Literal[True],
+        **sampling: Unpack[Sampling],
+    ) -> TextStream[Problem]: ...
+    def problem_from_code(
+        self,
+        code: str,
+        *,
+        structured: bool = True,
+        stream: bool = False,
+        **sampling: Unpack[Sampling],
+    ) -> Problem | TextStream[Problem]:
+        """Write a programming problem inspired by `code`, and its solution (OSS-Instruct).
+
+        Args:
+            code: the snippet.
+            structured: ask for JSON, which weak models need; False is the paper's own form.
+
+        Raises:
+            ParseError: the answer does not hold a problem and a solution.
+        """
+        return self._send(_problem(code, structured, sampling), stream)
+
+    def close(self) -> None:
+        self._openai.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _finish(request: _Request[T], answer: Any) -> T:
+    choice = answer.choices[0]
+    text = choice.message.content if request.chat else choice.text
+    done = Completion(text or "", choice.finish_reason, answer.model, _usage(answer))
+    return request.finish(done)
+
+
+class AsyncMagicoder:
+    """`Magicoder` with `await`; streams are read with `async for delta in await m.chat(...)`.
+
+    The arguments and methods are those of `Magicoder`.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        model: str | None = None,
+        timeout: float | None = None,
+        max_retries: int = 2,
+    ) -> None:
+        self._base = _Base.build(
+            base_url=base_url,
+            api_key=api_key,
+            model=model,
+            timeout=timeout,
+            max_retries=max_retries,
+        )
+        self._openai = openai.AsyncOpenAI(**self._base.options)
+        self._model = self._base.settings.model
+
+    async def models(self) -> list[ModelInfo]:
+        """The models and adapters that the server lists."""
+        with self._base.errors():
+            return [_info(card) async for card in self._openai.models.list()]
+
+    async def model_info(self) -> ModelInfo:
+        """What the server tells about the model in use."""
+        try:
+            with self._base.errors():
+                return _info(await self._openai.models.retrieve(await self._name()))
+        except ServerError as error:
+            if error.status != 404:
+                raise
+        name = await self._name()
+        return next((m for m in await self.models() if m.id == name), ModelInfo(name))
+
+    async def _name(self) -> str:
+        if self._model is None:
+            self._model = self._base.first(await self.models())
+        return self._model
+
+    async def _send(self, request: _Request[T], stream: bool) -> T | AsyncTextStream[T]:
+        resource: Any = self._openai.chat.completions if request.chat else self._openai.completions
+        body = {"model": await self._name(), **request.body}
+        with self._base.errors():
+            if stream:
+                body |= {"stream": True, "stream_options": {"include_usage": True}}
+                return AsyncTextStream(await resource.create(**body), request, self._base.errors)
+            return _finish(request, await resource.create(**body))
+
+    @overload
+    async def chat(
+        self,
+        prompt: str | Messages,
+        *,
+        system: str | None = None,
+        stream: Literal[False] = False,
+        **sampling: Unpack[Sampling],
+    ) -> Completion: ...
+    @overload
+    async def chat(
+        self,
+        prompt: str | Messages,
+        *,
+        system: str | None = None,
+        stream: Literal[True],
+        **sampling: Unpack[Sampling],
+    ) -> AsyncTextStream[Completion]: ...
+    async def chat(
+        self,
+        prompt: str | Messages,
+        *,
+        system: str | None = None,
+        stream: bool = False,
+        **sampling: Unpack[Sampling],
+    ) -> Completion | AsyncTextStream[Completion]:
+        """As `Magicoder.chat`."""
+        return await self._send(_chat(prompt, system, sampling), stream)
+
+    @overload
+    async def complete(
+        self, prompt: str, *, stream: Literal[False] = False, **sampling: Unpack[Sampling]
+    ) -> Completion: ...
+    @overload
+    async def complete(
+        self, prompt: str, *, stream: Literal[True], **sampling: Unpack[Sampling]
+    ) -> AsyncTextStream[Completion]: ...
+    async def complete(
+        self, prompt: str, *, stream: bool = False, **sampling: Unpack[Sampling]
+    ) -> Completion | AsyncTextStream[Completion]:
+        """As `Magicoder.complete`."""
+        return await self._send(_complete(prompt, None, sampling), stream)
+
+    @overload
+    async def infill(
+        self,
+        prefix: str,
+        suffix: str,
+        *,
+        stream: Literal[False] = False,
+        **sampling: Unpack[Sampling],
+    ) -> Completion: ...
+    @overload
+    async def infill(
+        self, prefix: str, suffix: str, *, stream: Literal[True], **sampling: Unpack[Sampling]
+    ) -> AsyncTextStream[Completion]: ...
+    async def infill(
+        self, prefix: str, suffix: str, *, stream: bool = False, **sampling: Unpack[Sampling]
+    ) -> Completion | AsyncTextStream[Completion]:
+        """As `Magicoder.infill`."""
+        return await self._send(_complete(prefix, suffix, sampling), stream)
+
+    @overload
+    async def problem_from_code(
+        self,
+        code: str,
+        *,
+        structured: bool = True,
+        stream: Literal[False] = False,
+        **sampling: Unpack[Sampling],
+    ) -> Problem: ...
+    @overload
+    async def problem_from_code(
+        self,
+        code: str,
+        *,
+        structured: bool = True,
+        stream: Literal[True],
+        **sampling: Unpack[Sampling],
+    ) -> AsyncTextStream[Problem]: ...
+    async def problem_from_code(
+        self,
+        code: str,
+        *,
+        structured: bool = True,
+        stream: bool = False,
+        **sampling: Unpack[Sampling],
+    ) -> Problem | AsyncTextStream[Problem]:
+        """As `Magicoder.problem_from_code`."""
+        return await self._send(_problem(code, structured, sampling), stream)
+
+    async def close(self) -> None:
+        await self._openai.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,102 @@
+"""OSS-Instruct: a code snippet goes in, a programming problem and its solution come out.
+
+Paper, section 2 and figure 2. The prompt is the paper's to the letter. Weak teachers do not keep
+to its two sections, so the same request can also ask for JSON (`structured`), which an endpoint
+with structured output makes any model obey.
+"""
+
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+from magicoder import prompts
+from magicoder.errors import MagicoderError
+
+
+class Problem(BaseModel):
+    """A programming problem and its solution, both Markdown."""
+
+    model_config = ConfigDict(frozen=True)
+
+    problem: str = Field(min_length=1)
+    solution: str = Field(min_length=1)
+
+    def markdown(self) -> str:
+        """The problem as a document, in the paper's two sections."""
+        return f"# Problem Description\n\n{self.problem}\n\n# Solution\n\n{self.solution}\n"
+
+
+class ParseError(MagicoderError):
+    """The model's answer does not hold a problem and a solution; the message says what it lacks."""
+
+
+def messages(code: str) -> list[dict[str, str]]:
+    """The chat messages that ask for a problem inspired by `code`."""
+    return [
+        {"role": "system", "content": prompts.fill("oss_instruct_system")},
+        {"role": "user", "content": prompts.fill("oss_instruct_user", code=code)},
+    ]
+
+
+RESPONSE_FORMAT: dict[str, Any] = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "problem",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {
+                "problem": {"type": "string", "minLength": 40, "maxLength": 1200},
+                "solution": {"type": "string", "minLength": 20, "maxLength": 1600},
+            },
+            "required": ["problem", "solution"],
+            "additionalProperties": False,
+        },
+    },
+}
+"""OpenAI's `response_format` for the structured form; lengths in characters keep a weak model
+from talking until its token limit, which would leave the JSON open."""
+
+_SECTIONS = re.compile(
+    r"\A.*?\[Problem Description\][\s:*#]*(?P<problem>.*?)[\s*#]*"
+    r"\[Solution\][\s:*#]*(?P<solution>.*)\Z",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def parse(text: str) -> Problem:
+    """The problem in a model's answer, in either form.
+
+    Raises:
+        ParseError: a section is missing or empty.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            return Problem.model_validate_json(text)
+        except ValidationError as error:
+            raise ParseError(f"the answer is not a problem: {error.errors()[0]['msg']}") from None
+    match = _SECTIONS.match(text)
+    if match is None:
+        raise ParseError("the answer lacks a [Problem Description] or a [Solution] section")
+    problem, solution = match["problem"].strip(), match["solution"].strip()
+    if not problem or not solution:
+        raise ParseError("the answer has an empty section")
+    return Problem(problem=problem, solution=solution)
+
+
+def partial(text: str) -> str:
+    """What can be shown of an answer that is still arriving: Markdown in either form."""
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        fields = from_json(text, allow_partial="trailing-strings")
+    except ValueError:
+        return ""
+    shown = ""
+    if fields.get("problem"):
+        shown += f"# Problem Description\n\n{fields['problem']}"
+    if fields.get("solution"):
+        shown += f"\n\n# Solution\n\n{fields['solution']}"
+    return shown

@@ -1,0 +1,153 @@
+"""The SDK against a server that misbehaves; tests/e2e holds it against the real one."""
+
+import json
+import time
+
+import pytest
+
+from magicoder import AsyncMagicoder, Magicoder, MagicoderError
+from magicoder.client import ModelInfo
+from magicoder.errors import ServerError, UsageError
+from magicoder.oss_instruct import ParseError
+
+
+def reply(handler, status, body, **headers):
+    text = body if isinstance(body, str) else json.dumps(body)
+    handler.send_response(status)
+    for name, value in {"Content-Type": "application/json", **headers}.items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", str(len(text.encode())))
+    handler.end_headers()
+    handler.wfile.write(text.encode())
+
+
+def completion(text, finish="stop"):
+    choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
+    return {"id": "1", "object": "text_completion", "created": 1, "model": "m", "choices": [choice]}
+
+
+def chat(text, finish="stop"):
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    return {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+
+
+def stream(*texts, end=True):
+    """Answer with a stream of `texts`; without `end` the connection breaks off after them."""
+
+    def answer(handler, body):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for text in texts:
+            event = f"data: {json.dumps(completion(text, None))}\n\n".encode()
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+        if end:
+            event = b"data: [DONE]\n\n"
+            handler.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(event), event))
+        else:
+            handler.close_connection = True
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (401, {"error": {"message": "no"}}, "set MAGICODER_API_KEY"),
+        (404, {"error": {"message": "The model `x` does not exist."}}, "magicoder doctor"),
+        (400, {"error": {"message": "too\nlong"}}, "the server answered 400: too long"),
+        (500, "<html>oops</html>", "the server answered 500"),
+        (200, "<html>not the API</html>", "not OpenAI's API"),
+    ],
+)
+def test_a_refusal_is_one_line_that_names_the_mend(faulty_server, status, body, says):
+    server = faulty_server(lambda handler, _: reply(handler, status, body))
+    with (
+        Magicoder(base_url=server.base_url, max_retries=0) as client,
+        pytest.raises(ServerError) as error,
+    ):
+        client.complete("x")
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+    assert error.value.status == (status if status != 200 else None)
+
+
+def test_no_server_and_a_bad_address():
+    with pytest.raises(ServerError, match="start one with `magicoder serve`"):
+        Magicoder(base_url="http://127.0.0.1:9/v1", max_retries=0).chat("x")
+    with pytest.raises(UsageError, match=r"base_url.*expected an http"):
+        Magicoder(base_url="localhost:8000")
+
+
+def test_a_server_that_hangs_is_given_up_on(faulty_server):
+    server = faulty_server(lambda handler, _: time.sleep(1))
+    client = Magicoder(base_url=server.base_url, timeout=0.2, max_retries=0)
+    with pytest.raises(ServerError, match=r"within 0\.2 s: raise MAGICODER_TIMEOUT"):
+        client.complete("x")
+
+
+def test_a_stream_gives_deltas_and_then_the_typed_answer(faulty_server):
+    server = faulty_server(stream("a", "", "b"))
+    with Magicoder(base_url=server.base_url).complete("x", stream=True) as answer:
+        with pytest.raises(MagicoderError, match="has not ended"):
+            _ = answer.result
+        assert list(answer) == ["a", "b"]
+        assert answer.result.text == "ab"
+
+
+def test_a_cut_stream_is_an_error_not_a_short_answer(faulty_server):
+    server = faulty_server(stream("a", end=False))
+    seen = []
+    answer = Magicoder(base_url=server.base_url).complete("x", stream=True)
+    with pytest.raises(ServerError, match="broke off"):
+        seen.extend(answer)
+    with pytest.raises(MagicoderError):
+        _ = answer.result
+
+
+async def test_the_async_client_streams_and_fails_alike(faulty_server):
+    server = faulty_server(stream("a", "b"))
+    async with AsyncMagicoder(base_url=server.base_url) as client:
+        answer = await client.complete("x", stream=True)
+        assert [delta async for delta in answer] == ["a", "b"]
+        assert answer.result.text == "ab"
+        server.answer = stream("a", end=False)
+        with pytest.raises(ServerError, match="broke off"):
+            async for _ in await client.complete("x", stream=True):
+                pass
+        server.answer = lambda handler, _: reply(handler, 200, completion("c"))
+        assert (await client.infill("x", "y")).text == "c"
+        assert server.requests[-1][1]["suffix"] == "y"
+
+
+def test_the_first_model_is_asked_once_and_a_plain_server_has_no_infilling(faulty_server):
+    server = faulty_server(lambda handler, _: reply(handler, 200, chat("hi")))
+    client = Magicoder(base_url=server.base_url)
+    assert client.model_info() == ModelInfo("m")
+    assert client.chat("x", system="s", max_tokens=3).text == "hi"
+    path, body = server.requests[0]
+    assert path == "/v1/chat/completions"
+    assert body["model"] == "m"
+    assert body["max_tokens"] == 3
+    assert [message["role"] for message in body["messages"]] == ["system", "user"]
+
+
+def test_problems_are_read_in_both_forms_and_a_cut_one_says_so(faulty_server):
+    answers = iter(
+        [
+            chat('{"problem": "Add two numbers.", "solution": "Use +."}'),
+            chat("[Problem Description]\nAdd two numbers.\n[Solution]\nUse +."),
+            chat('{"problem": "Add', finish="length"),
+        ]
+    )
+    server = faulty_server(lambda handler, _: reply(handler, 200, next(answers)))
+    client = Magicoder(base_url=server.base_url)
+    first = client.problem_from_code("a + b")
+    assert first == client.problem_from_code("a + b", structured=False)
+    assert (first.problem, first.solution) == ("Add two numbers.", "Use +.")
+    assert "response_format" in server.requests[0][1]
+    assert "response_format" not in server.requests[1][1]
+    with pytest.raises(ParseError, match="raise max_tokens"):
+        client.problem_from_code("a + b")

@@ -1,0 +1,1 @@
+"""Training: OSS-Instruct data, packed sequences, and finetuning."""
