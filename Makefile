@@ -7,7 +7,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-anno
 	pyproject.toml --extra train --extra lsp --extra dev
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo test check style types imports format lock clean
+.PHONY: help install serve demo test check layout style types imports format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,14 +31,16 @@ style:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-# mypy reads the packages where users import them, so the rooms are laid out as in the wheel.
-types:
-	@rm -rf build/types && mkdir -p build/types && cp -pr magicoder build/types/
-	@cp -pr custom_kernels lsp server training build/types/magicoder/
-	MYPYPATH=build/types $(BIN)/mypy -p magicoder
+# The rooms as they are imported: in the wheel, and so for mypy and import-linter, they lie inside.
+layout:
+	@rm -rf build/layout && mkdir -p build/layout && cp -pr magicoder build/layout/
+	@cp -pr custom_kernels lsp server training build/layout/magicoder/
 
-imports:
-	@PYTHONPATH= $(BIN)/lint-imports --no-logo
+types: layout
+	MYPYPATH=build/layout $(BIN)/mypy -p magicoder
+
+imports: layout
+	cd build/layout && $(CURDIR)/$(BIN)/lint-imports --no-logo --config $(CURDIR)/pyproject.toml
 
 format: install ## Format the code and mend what ruff can
 	$(BIN)/ruff format .

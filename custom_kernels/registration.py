@@ -9,7 +9,7 @@ named or patched; the forward is replaced on the instances of one model.
 import copy
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ def kernelize(model: Model) -> Model:
     if reason is not None:
         say_once("RMSNorm", reason)
         return model
-    from kernels import Mode, use_kernel_mapping
+    from kernels import Mode, use_kernel_mapping  # type: ignore[import-untyped]
     from kernels import kernelize as replace_forward
 
     from magicoder.custom_kernels.rms_norm import RMSNorm
@@ -78,9 +78,9 @@ def _same_arithmetic(layer: nn.Module) -> bool:
     """Whether a layer marked RMSNorm is ours to the bit: OLMo 2's, say, casts after the weight."""
     from magicoder.custom_kernels.rms_norm import reference
 
-    twin = copy.deepcopy(layer).to("cpu", torch.bfloat16)
+    twin: Any = copy.deepcopy(layer).to("cpu", torch.bfloat16)
     hidden = twin.weight.numel()
     twin.weight = nn.Parameter(torch.linspace(0.5, 1.5, hidden, dtype=torch.bfloat16))
     probe = torch.linspace(-2, 3, 8 * hidden).reshape(8, hidden).to(torch.bfloat16)
-    expected = type(layer).forward(twin, probe)
-    return torch.equal(expected, reference(probe, twin.weight, twin.variance_epsilon))
+    theirs = type(twin).forward(twin, probe)  # not an instance's forward that was replaced before
+    return torch.equal(theirs, reference(probe, twin.weight, twin.variance_epsilon))

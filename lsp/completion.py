@@ -79,7 +79,9 @@ def request(hole: Hole, *, infill: bool) -> Request | None:
     """
     stop = ["\n"] if hole.inside_line else []
     if infill:
-        return Request(hole.before, hole.after, stop) if (hole.before + hole.after).strip() else None
+        return (
+            Request(hole.before, hole.after, stop) if (hole.before + hole.after).strip() else None
+        )
     if not hole.before.strip():
         return None
     # A model that talks ends its code with a fence.
@@ -116,9 +118,8 @@ def end(hole: Hole, text: str) -> int | None:
 
 def finish(hole: Hole, asked: Request, text: str, *, cut: bool) -> str:
     """What to insert for a whole answer; empty: nothing. `cut`: the token limit ended it."""
-    if asked.prefix != hole.before:
-        text = text.removeprefix(" ")
-    text = _line_feeds(text)
+    taken_back = hole.before[len(asked.prefix) :]
+    text = _line_feeds(text).removeprefix(taken_back)
     if cut and end(hole, text) is None and "\n" in text:
         text = text.rpartition("\n")[0]
     text = text[: end(hole, text + "\n")]

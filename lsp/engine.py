@@ -64,16 +64,21 @@ class Engine:
             return completion.finish(hole, asked, text, cut=cut)
         return ""
 
-    async def problem(self, code: str, progress: Callable[[str], None]) -> Problem:
+    async def problem(
+        self, code: str, language: str | None, progress: Callable[[str], None]
+    ) -> Problem:
         """A problem inspired by `code`; `progress` gets the text that has arrived so far.
 
         Raises:
             MagicoderError: the server failed, or its answer holds no problem.
         """
         try:
-            client, _ = await self._server()
+            client, model = await self._server()
             text = ""
-            async with await client.problem_from_code(code, stream=True) as stream:
+            answer = client.problem_from_code(
+                code, language=language, structured=model.structured, stream=True
+            )
+            async with await answer as stream:
                 async for delta in stream:
                     text += delta
                     progress(text)

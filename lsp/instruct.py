@@ -4,9 +4,13 @@ import os
 import tempfile
 from pathlib import Path
 from textwrap import dedent
+from typing import TYPE_CHECKING
 
 from magicoder import languages, settings
 from magicoder.languages import Language
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 FUNCTIONS = frozenset(
     {
@@ -25,14 +29,15 @@ def function_at(source: str, line: int, language: Language) -> tuple[int, int] |
 
     Functions within one line do not count: most are arguments, and too small to learn from.
     """
-    node = languages.parser(language).parse(source.encode(errors="replace")).root_node
+    node: Node | None = languages.parser(language).parse(source.encode(errors="replace")).root_node
     found = None
     while node is not None:
-        if node.type in FUNCTIONS and node.end_point.row > node.start_point.row:
-            decorated = node.parent is not None and node.parent.type == "decorated_definition"
-            start = node.parent.start_point if decorated and node.parent else node.start_point
-            found = start.row, node.end_point.row
-        around = (c for c in node.children if c.start_point.row <= line <= c.end_point.row)
+        rows = node.start_point.row, node.end_point.row
+        if node.type == "decorated_definition":  # Python: the decorators belong to the function
+            node = node.child_by_field_name("definition") or node
+        if node.type in FUNCTIONS and rows[0] < rows[1]:
+            found = rows
+        around = [c for c in node.children if c.start_point.row <= line <= c.end_point.row]
         node = max(around, key=lambda c: c.end_point.row - c.start_point.row, default=None)
     return found
 

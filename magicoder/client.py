@@ -57,13 +57,15 @@ class Completion:
 class ModelInfo:
     """A served model. `fim` names its infilling format; None: it cannot infill.
 
-    `context` is in tokens; None where the server does not tell it.
+    `context` is in tokens; None where the server does not tell it. `structured`: too weak to keep
+    to a form unless the server holds it to one.
     """
 
     id: str
     context: int | None = None
     fim: str | None = None
     adapters: tuple[str, ...] = ()
+    structured: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,6 @@ class _Request(Generic[T]):
     chat: bool
     body: dict[str, Any]
     finish: Callable[[Completion], T]
-    show: Callable[[str], str] = str
 
 
 @dataclass
@@ -82,21 +83,20 @@ class _Answer(Generic[T]):
 
     request: _Request[T]
     text: str = ""
-    shown: str = ""
     finish_reason: str | None = None
     model: str = ""
     usage: Usage | None = None
     done: bool = False
 
     def add(self, chunk: Any) -> str:
-        """Take one chunk of the stream; the text that it adds to what the user sees."""
+        """Take one chunk of the stream; the text that it adds."""
         self.model = chunk.model or self.model
         self.usage = _usage(chunk) or self.usage
+        delta = ""
         for choice in chunk.choices:
-            self.text += (choice.delta.content if self.request.chat else choice.text) or ""
+            delta += (choice.delta.content if self.request.chat else choice.text) or ""
             self.finish_reason = choice.finish_reason or self.finish_reason
-        shown = self.request.show(self.text)
-        delta, self.shown = shown.removeprefix(self.shown), shown
+        self.text += delta
         return delta
 
     def result(self) -> T:
@@ -188,16 +188,14 @@ def _complete(prompt: str, suffix: str | None, sampling: Sampling) -> _Request[C
     return _Request(chat=False, body=body, finish=lambda answer: answer)
 
 
-def _problem(code: str, structured: bool, sampling: Sampling) -> _Request[Problem]:
-    body = {
-        "messages": oss_instruct.messages(code),
-        "max_tokens": 1024,
-        "temperature": 0.0,
-        **sampling,
-    }
+def _problem(
+    code: str, language: str | None, structured: bool, sampling: Sampling
+) -> _Request[Problem]:
+    messages = oss_instruct.messages(code)
+    body = {"messages": messages, "max_tokens": 1024, "temperature": 0.0, **sampling}
     if structured:
-        body["response_format"] = oss_instruct.RESPONSE_FORMAT
-    return _Request(chat=True, body=body, finish=_read_problem, show=oss_instruct.partial)
+        body["extra_body"] = oss_instruct.structured(language)
+    return _Request(chat=True, body=body, finish=_read_problem)
 
 
 def _read_problem(answer: Completion) -> Problem:
@@ -225,6 +223,7 @@ def _info(card: Any) -> ModelInfo:
         context=ours.get("context") or extra.get("max_model_len"),
         fim=ours.get("fim"),
         adapters=tuple(ours.get("adapters", ())),
+        structured=bool(ours.get("structured")),
     )
 
 
@@ -427,7 +426,8 @@ class Magicoder:
         self,
         code: str,
         *,
-        structured: bool = True,
+        language: str | None = None,
+        structured: bool | None = None,
         stream: Literal[False] = False,
         **sampling: Unpack[Sampling],
     ) -> Problem: ...
@@ -436,7 +436,8 @@ class Magicoder:
         self,
         code: str,
         *,
-        structured: bool = True,
+        language: str | None = None,
+        structured: bool | None = None,
         stream: Literal[True],
         **sampling: Unpack[Sampling],
     ) -> TextStream[Problem]: ...
@@ -444,7 +445,8 @@ class Magicoder:
         self,
         code: str,
         *,
-        structured: bool = True,
+        language: str | None = None,
+        structured: bool | None = None,
         stream: bool = False,
         **sampling: Unpack[Sampling],
     ) -> Problem | TextStream[Problem]:
@@ -452,12 +454,15 @@ class Magicoder:
 
         Args:
             code: the snippet.
-            structured: ask for JSON, which weak models need; False is the paper's own form.
+            language: the name of its language, as `magicoder.languages` has it.
+            structured: hold the model to the form of an answer; by default where it needs that.
 
         Raises:
             ParseError: the answer does not hold a problem and a solution.
         """
-        return self._send(_problem(code, structured, sampling), stream)
+        if structured is None:
+            structured = self.model_info().structured
+        return self._send(_problem(code, language, structured, sampling), stream)
 
     def close(self) -> None:
         self._openai.close()
@@ -598,7 +603,8 @@ class AsyncMagicoder:
         self,
         code: str,
         *,
-        structured: bool = True,
+        language: str | None = None,
+        structured: bool | None = None,
         stream: Literal[False] = False,
         **sampling: Unpack[Sampling],
     ) -> Problem: ...
@@ -607,7 +613,8 @@ class AsyncMagicoder:
         self,
         code: str,
         *,
-        structured: bool = True,
+        language: str | None = None,
+        structured: bool | None = None,
         stream: Literal[True],
         **sampling: Unpack[Sampling],
     ) -> AsyncTextStream[Problem]: ...
@@ -615,12 +622,15 @@ class AsyncMagicoder:
         self,
         code: str,
         *,
-        structured: bool = True,
+        language: str | None = None,
+        structured: bool | None = None,
         stream: bool = False,
         **sampling: Unpack[Sampling],
     ) -> Problem | AsyncTextStream[Problem]:
         """As `Magicoder.problem_from_code`."""
-        return await self._send(_problem(code, structured, sampling), stream)
+        if structured is None:
+            structured = (await self.model_info()).structured
+        return await self._send(_problem(code, language, structured, sampling), stream)
 
     async def close(self) -> None:
         await self._openai.close()

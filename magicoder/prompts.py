@@ -20,10 +20,9 @@ def fill(name: str, **values: str) -> str:
     """The prompt `name` with its placeholders filled.
 
     Raises:
-        KeyError: no prompt has that name, or a value has no placeholder in it.
+        KeyError: no prompt has that name, or the values are not those of its placeholders.
     """
     text = _texts()[name]
-    found = set(re.findall(r"\{(\w+)\}", text))
-    if missing := values.keys() - found:
-        raise KeyError(f"prompt {name} has no placeholder {sorted(missing)}")
-    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), text)
+    if values.keys() != (wanted := set(re.findall(r"\{(\w+)\}", text))):
+        raise KeyError(f"prompt {name} takes {sorted(wanted)}, not {sorted(values)}")
+    return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], text)

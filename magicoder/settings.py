@@ -7,12 +7,13 @@ from platformdirs import user_cache_path, user_config_path
 from pydantic import AnyHttpUrl, Field, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
-from magicoder.errors import UsageError
+from magicoder.errors import MagicoderError, UsageError
 
 FILE = "magicoder.toml"
 
@@ -29,7 +30,7 @@ class Settings(BaseSettings):
     )
     api_key: SecretStr | None = Field(None, description="the server's key, if it asks for one")
     model: str | None = Field(None, description="a model's name; none takes the server's first")
-    timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer")
+    timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer, more than 0")
     cache_dir: Path = Field(
         default_factory=lambda: user_cache_path("magicoder"),
         description="the folder that keeps models",
@@ -41,6 +42,11 @@ class Settings(BaseSettings):
         TypeAdapter(AnyHttpUrl).validate_python(url)
         return url.rstrip("/")
 
+    @field_validator("cache_dir")
+    @classmethod
+    def _home(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -50,14 +56,20 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        files = [path for path in files_read() if path.is_file()]
-        toml = TomlConfigSettingsSource(settings_cls, toml_file=files)
-        return init_settings, env_settings, toml
+        files = (_read(path) for path in files_read() if path.is_file())
+        return init_settings, env_settings, *files
 
 
 def files_read() -> tuple[Path, Path]:
-    """The settings files, the later one winning: the user's own, then the current folder's."""
-    return user_config_path("magicoder") / FILE, Path.cwd() / FILE
+    """The settings files, the first one winning: the current folder's, then the user's own."""
+    return Path.cwd() / FILE, user_config_path("magicoder") / FILE
+
+
+def _read(path: Path) -> TomlConfigSettingsSource:
+    try:
+        return TomlConfigSettingsSource(Settings, toml_file=path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}: mend the file or remove it") from None
 
 
 def load(**flags: Any) -> Settings:
@@ -78,12 +90,28 @@ def load(**flags: Any) -> Settings:
         raise UsageError(
             f"setting '{key}' (MAGICODER_{key.upper()} or {FILE}): expected {field.description}"
         ) from None
-    except ValueError as error:  # a file that is not TOML
-        raise UsageError(f"{FILE} cannot be read: {error}: mend the file or remove it") from None
+
+
+def origins() -> dict[str, str]:
+    """Where each setting comes from: a variable's name, a file's path, or "default"."""
+    found = dict.fromkeys(Settings.model_fields, "default")
+    for path in reversed(files_read()):
+        if path.is_file():
+            found |= dict.fromkeys(_read(path)(), str(path))
+    return found | {key: f"MAGICODER_{key.upper()}" for key in EnvSettingsSource(Settings)()}
 
 
 def cache_dir() -> Path:
-    """The folder that keeps models; made if it is missing."""
+    """The folder that keeps models; made if it is missing.
+
+    Raises:
+        MagicoderError: it cannot be made.
+    """
     path = load().cache_dir
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MagicoderError(
+            f"the folder {path} cannot be made ({error.strerror}): set MAGICODER_CACHE_DIR"
+        ) from None
     return path

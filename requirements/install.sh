@@ -31,7 +31,7 @@ pip_install() {
   .venv/bin/python -m pip install --disable-pip-version-check --no-input --no-deps "$@" 2>>"$log" |
     tee -a "$log" | awk -v tty="$([ -t 1 ] && echo 1)" '
       /^(Collecting|Processing|Requirement)/ { n++; if (tty) printf "\r\033[K  %d packages: %s", n, $2 }
-      /^Installing collected/ { if (tty) printf "\r\033[K"; print "  installing " n+0 " packages" }
+      /^Installing collected/ { if (tty) printf "\r\033[K"; if (n) print "  installing " n " packages" }
       { fflush() }
       END { if (tty) printf "\r\033[K" }'
 }

@@ -1,7 +1,6 @@
 """What the commands that talk to a server share: options, files, and printing a stream."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -50,7 +49,8 @@ def read_source(path: str) -> list[str]:
         UsageError: it is missing, a folder, not readable, or not UTF-8 text.
     """
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(file)
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text: give a source file") from None
     except OSError as error:

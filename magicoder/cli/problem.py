@@ -24,20 +24,25 @@ def problem(
     magicoder problem app.py
     magicoder problem app.py:10-30 > problem.md
     """
-    code = select(selection)
+    path, code = select(selection)
 
+    from magicoder import languages
     from magicoder.client import Magicoder
 
+    language = languages.by_path(path)
     with Magicoder(base_url=base_url, model=model) as client:
-        echo_stream(
-            client.problem_from_code(
-                code, stream=True, max_tokens=max_tokens, temperature=temperature
-            )
+        stream = client.problem_from_code(
+            code,
+            language=language.name if language else None,
+            stream=True,
+            max_tokens=max_tokens,
+            temperature=temperature,
         )
+        echo_stream(stream)
 
 
-def select(selection: str) -> str:
-    """The code of FILE, or of its lines START to END.
+def select(selection: str) -> tuple[str, str]:
+    """The path, and the code of the whole file or of its lines START to END.
 
     Raises:
         UsageError: the lines are not in the file, or hold no code.
@@ -53,4 +58,4 @@ def select(selection: str) -> str:
     code = "".join(lines)
     if not code.strip():
         raise UsageError(f"{selection} holds no code")
-    return code
+    return path, code

@@ -134,20 +134,18 @@ def test_the_first_model_is_asked_once_and_a_plain_server_has_no_infilling(fault
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
 
 
-def test_problems_are_read_in_both_forms_and_a_cut_one_says_so(faulty_server):
+def test_problems_are_read_and_a_cut_one_says_so(faulty_server):
     answers = iter(
         [
-            chat('{"problem": "Add two numbers.", "solution": "Use +."}'),
             chat("[Problem Description]\nAdd two numbers.\n[Solution]\nUse +."),
-            chat('{"problem": "Add', finish="length"),
+            chat("[Problem Description]\nAdd", finish="length"),
         ]
     )
     server = faulty_server(lambda handler, _: reply(handler, 200, next(answers)))
     client = Magicoder(base_url=server.base_url)
-    first = client.problem_from_code("a + b")
-    assert first == client.problem_from_code("a + b", structured=False)
+    first = client.problem_from_code("a + b", structured=True, language="python")
     assert (first.problem, first.solution) == ("Add two numbers.", "Use +.")
-    assert "response_format" in server.requests[0][1]
-    assert "response_format" not in server.requests[1][1]
+    assert "structured_outputs" in server.requests[0][1]
     with pytest.raises(ParseError, match="raise max_tokens"):
         client.problem_from_code("a + b")
+    assert "structured_outputs" not in server.requests[1][1]

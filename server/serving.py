@@ -1,0 +1,144 @@
+"""What happens between a request's body and vLLM's own completion handler."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from magicoder.server.protocol import (
+    Choice,
+    ChunkChoice,
+    Delta,
+    FimChunk,
+    FimRequest,
+    FimResponse,
+    Message,
+    SuffixRequest,
+)
+from vllm.exceptions import VLLMValidationError
+
+from magicoder.errors import MagicoderError
+
+MAX_TOKENS = 128  # of an infilling answer whose request names no limit
+
+
+class Serving:
+    """The served model as the routes need it; `state` is vLLM's application state.
+
+    infiller: None where the tokenizer has no infilling tokens.
+    context: the model's context in tokens.
+    """
+
+    def __init__(self, state: Any) -> None:
+        self.infiller = getattr(state.engine_client.renderer, "infiller", None)
+        self.context: int = state.vllm_config.model_config.max_model_len
+        self._models = state.openai_serving_models
+        self._one_at_a_time = CapacityLimiter(1)
+
+    async def prepared(self, request: SuffixRequest) -> SuffixRequest:
+        """The request for vLLM's handler: prompts with a suffix become token ids.
+
+        Raises:
+            VLLMValidationError: the request cannot be infilled (status 400).
+        """
+        # Without infilling tokens vLLM's handler refuses the suffix, once it has checked the model.
+        if request.suffix is None or self.infiller is None:
+            return request
+        for name in ("echo", "prompt_embeds", "truncate_prompt_tokens"):
+            if getattr(request, name):
+                raise VLLMValidationError(f"'{name}' does not go with 'suffix'", parameter=name)
+        prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
+        if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+            raise VLLMValidationError("'suffix' needs a text as prompt", parameter="prompt")
+        rendered = [
+            await self._rendered(prompt, request.suffix, request.max_tokens or 0)
+            for prompt in prompts
+        ]
+        stops = dict.fromkeys([*(request.stop_token_ids or []), *self.infiller.stop_ids])
+        prompt = rendered[0] if isinstance(request.prompt, str) else rendered
+        update = {"prompt": prompt, "suffix": None, "stop_token_ids": list(stops)}
+        return request.model_copy(update=update)  # type: ignore[no-any-return]
+
+    async def _rendered(self, prompt: str, suffix: str, max_tokens: int) -> list[int]:
+        """Token ids that leave room for the answer; in a thread, since a file may be long."""
+        assert self.infiller is not None  # noqa: S101
+        try:
+            return await to_thread.run_sync(
+                self.infiller.render,
+                prompt,
+                suffix,
+                self.context - max_tokens,
+                limiter=self._one_at_a_time,
+            )
+        except MagicoderError:
+            raise VLLMValidationError(
+                f"max_tokens={max_tokens} leaves no room for the prompt in a context of "
+                f"{self.context} tokens",
+                parameter="max_tokens",
+            ) from None
+
+    async def card(self, model: str) -> dict[str, Any] | None:
+        """OpenAI's card of a served model or adapter, and what Magicoder's clients ask; or None."""
+        cards = (await self._models.show_available_models()).data
+        ours = {
+            "fim": None if self.infiller is None else self.infiller.format.name,
+            "context": self.context,
+            "adapters": list(self._models.lora_requests),
+        }
+        found = (card.model_dump() for card in cards if card.id == model)
+        return next(({**card, "magicoder": ours} for card in found), None)
+
+
+def as_suffix_request(request: FimRequest) -> SuffixRequest:
+    """Mistral's request as OpenAI's."""
+    options = request.model_dump(
+        include={"model", "prompt", "min_tokens", "temperature", "top_p", "stop"}, exclude_none=True
+    )
+    if request.stream:
+        # Usage in each chunk, since the last one with text has to carry it.
+        usage = {"include_usage": True, "continuous_usage_stats": True}
+        options |= {"stream": True, "stream_options": usage}
+    return SuffixRequest(
+        suffix=request.suffix or "",
+        max_tokens=MAX_TOKENS if request.max_tokens is None else request.max_tokens,
+        seed=request.random_seed,
+        **options,
+    )
+
+
+def as_fim_response(answer: Any) -> FimResponse:
+    """vLLM's completion in the shape of a chat's answer."""
+    choices = [
+        Choice(index=c.index, message=Message(content=c.text), finish_reason=c.finish_reason)
+        for c in answer.choices
+    ]
+    return FimResponse(
+        id=answer.id,
+        created=answer.created,
+        model=answer.model,
+        choices=choices,
+        usage=answer.usage.model_dump(exclude_none=True),
+    )
+
+
+async def as_fim_events(events: AsyncIterator[str]) -> AsyncIterator[str]:
+    """vLLM's server-sent events of a completion in the shape of a chat's chunks."""
+    first = True
+    async for event in events:
+        body = event.removeprefix("data: ")
+        chunk = {} if body.startswith("[DONE]") else json.loads(body)
+        if "choices" not in chunk:  # the end, or an error
+            yield event
+            continue
+        for choice in chunk["choices"]:
+            delta = Delta(role="assistant" if first else None, content=choice["text"])
+            reason = choice.get("finish_reason")
+            piece = FimChunk(
+                id=chunk["id"],
+                created=chunk["created"],
+                model=chunk["model"],
+                choices=[ChunkChoice(index=choice["index"], delta=delta, finish_reason=reason)],
+                usage=chunk.get("usage") if reason else None,
+            )
+            first = False
+            yield f"data: {piece.model_dump_json(exclude_none=True)}\n\n"
