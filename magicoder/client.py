@@ -13,7 +13,8 @@
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Self, TypedDict, TypeVar, Unpack, overload
+from functools import wraps
+from typing import Any, Generic, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
 
 import openai
 
@@ -23,6 +24,8 @@ from magicoder.oss_instruct import Problem
 
 Messages = Sequence[dict[str, str]]
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Sampling(TypedDict, total=False):
@@ -68,6 +71,19 @@ class ModelInfo:
     structured: bool = False
 
 
+def _foreign(read: Callable[P, R]) -> Callable[P, R]:
+    """Make what fails while reading an answer a ValueError: it is not of OpenAI's shape."""
+
+    @wraps(read)
+    def reading(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return read(*args, **kwargs)
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ValueError(str(error)) from error
+
+    return reading
+
+
 @dataclass(frozen=True)
 class _Request(Generic[T]):
     """One request: which endpoint, its body, and how to read the finished answer."""
@@ -88,6 +104,7 @@ class _Answer(Generic[T]):
     usage: Usage | None = None
     done: bool = False
 
+    @_foreign
     def add(self, chunk: Any) -> str:
         """Take one chunk of the stream; the text that it adds."""
         self.model = chunk.model or self.model
@@ -98,6 +115,12 @@ class _Answer(Generic[T]):
             self.finish_reason = choice.finish_reason or self.finish_reason
         self.text += delta
         return delta
+
+    def end(self) -> None:
+        """The stream has ended."""
+        if not self.model:
+            raise ValueError("no event in the stream")
+        self.done = True
 
     def result(self) -> T:
         if not self.done:
@@ -122,7 +145,7 @@ class TextStream(Generic[T]):
             for chunk in self._chunks:
                 if delta := self._answer.add(chunk):
                     yield delta
-        self._answer.done = True
+            self._answer.end()
 
     @property
     def result(self) -> T:
@@ -156,7 +179,7 @@ class AsyncTextStream(Generic[T]):
             async for chunk in self._chunks:
                 if delta := self._answer.add(chunk):
                     yield delta
-        self._answer.done = True
+            self._answer.end()
 
     @property
     def result(self) -> T:
@@ -215,12 +238,21 @@ def _usage(answer: Any) -> Usage | None:
     return Usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
 
 
-def _info(card: Any) -> ModelInfo:
-    extra = card.model_extra or {}
-    ours = extra.get("magicoder") or {}
+@_foreign
+def _infos(answer: Any) -> list[ModelInfo]:
+    return [_card(card) for card in answer.http_response.json()["data"]]
+
+
+@_foreign
+def _info(answer: Any) -> ModelInfo:
+    return _card(answer.http_response.json())
+
+
+def _card(card: dict[str, Any]) -> ModelInfo:
+    ours = card.get("magicoder") or {}
     return ModelInfo(
-        id=card.id,
-        context=ours.get("context") or extra.get("max_model_len"),
+        id=card["id"],
+        context=ours.get("context") or card.get("max_model_len"),
         fim=ours.get("fim"),
         adapters=tuple(ours.get("adapters", ())),
         structured=bool(ours.get("structured")),
@@ -278,8 +310,10 @@ class _Base:
             raise ServerError(_detail(error), error.status_code) from None
         except (openai.APIError, openai.OpenAIError) as error:
             raise ServerError(f"{url} broke off its answer: {error}: try again") from None
-        except ValueError as error:
-            raise ServerError(f"{url} answered what is not OpenAI's API: {error}") from None
+        except ValueError:
+            raise ServerError(
+                f"{url} does not speak OpenAI's API: set MAGICODER_BASE_URL to a server that does"
+            ) from None
 
     def first(self, models: list[ModelInfo]) -> str:
         if not models:
@@ -327,13 +361,13 @@ class Magicoder:
     def models(self) -> list[ModelInfo]:
         """The models and adapters that the server lists."""
         with self._base.errors():
-            return [_info(card) for card in self._openai.models.list()]
+            return _infos(self._openai.models.with_raw_response.list())
 
     def model_info(self) -> ModelInfo:
         """What the server tells about the model in use."""
         try:
             with self._base.errors():
-                return _info(self._openai.models.retrieve(self._name()))
+                return _info(self._openai.models.with_raw_response.retrieve(self._name()))
         except ServerError as error:
             if error.status != 404:
                 raise
@@ -474,6 +508,7 @@ class Magicoder:
         self.close()
 
 
+@_foreign
 def _finish(request: _Request[T], answer: Any) -> T:
     choice = answer.choices[0]
     text = choice.message.content if request.chat else choice.text
@@ -509,13 +544,15 @@ class AsyncMagicoder:
     async def models(self) -> list[ModelInfo]:
         """The models and adapters that the server lists."""
         with self._base.errors():
-            return [_info(card) async for card in self._openai.models.list()]
+            return _infos(await self._openai.models.with_raw_response.list())
 
     async def model_info(self) -> ModelInfo:
         """What the server tells about the model in use."""
         try:
             with self._base.errors():
-                return _info(await self._openai.models.retrieve(await self._name()))
+                return _info(
+                    await self._openai.models.with_raw_response.retrieve(await self._name())
+                )
         except ServerError as error:
             if error.status != 404:
                 raise

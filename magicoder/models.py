@@ -49,6 +49,11 @@ class Model:
         billions = self.parameters / 1e9
         return f"{billions:.1f}B" if billions >= 1 else f"{self.parameters / 1e6:.0f}M"
 
+    @property
+    def structured(self) -> bool:
+        """Whether it is too weak to keep to a form of answer unless the server holds it to one."""
+        return self.parameters < 1_000_000_000
+
 
 def _hub(
     name: str,

@@ -16,6 +16,8 @@ from pydantic_settings import (
 from magicoder.errors import MagicoderError, UsageError
 
 FILE = "magicoder.toml"
+PRIVATE = {"base_url", "api_key", "cache_dir"}
+"""Settings that the current folder's file may not make: only the user's own file may."""
 
 
 class Settings(BaseSettings):
@@ -67,9 +69,14 @@ def files_read() -> tuple[Path, Path]:
 
 def _read(path: Path) -> TomlConfigSettingsSource:
     try:
-        return TomlConfigSettingsSource(Settings, toml_file=path)
+        source = TomlConfigSettingsSource(Settings, toml_file=path)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}: mend the file or remove it") from None
+    own = files_read()[-1]
+    # A stranger's repository must not say where code and keys go.
+    if path != own and (private := sorted(PRIVATE & source().keys())):
+        raise UsageError(f"{path} may not set '{private[0]}': set it in {own} or the environment")
+    return source
 
 
 def load(**flags: Any) -> Settings:

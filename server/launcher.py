@@ -20,6 +20,7 @@ from magicoder.errors import MagicoderError, UsageError
 _MIB = 1024**2
 RUNTIME = 2048 * _MIB  # bytes that vLLM's two processes take beside weights and cache (measured)
 SMALLEST_CACHE, LARGEST_CACHE = 256 * _MIB, 4096 * _MIB
+CONTEXTS = 4  # that fit into the cache at once, where memory allows
 SMALL_MACHINE = 8  # cores
 DRAIN_SECONDS = 300  # that running requests get to finish when the server is told to stop
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM accepts as --max-lora-rank
@@ -157,8 +158,8 @@ def _environment(*, on_cpu: bool, compiled: bool) -> dict[str, str]:
 
 def _plugins() -> str:
     own = os.environ.get("VLLM_PLUGINS")
-    found = (entry.name for entry in metadata.entry_points() if entry.group in _OPEN_GROUPS)
-    names = sorted(set(found)) if own is None else own.split(",")
+    found = {entry.name for group in _OPEN_GROUPS for entry in metadata.entry_points(group=group)}
+    names = sorted(found) if own is None else own.split(",")
     return ",".join(dict.fromkeys([*filter(None, names), "magicoder"]))
 
 
@@ -209,7 +210,7 @@ def _check_port(host: str, port: int) -> None:
             if error.errno == errno.EADDRNOTAVAIL:
                 raise UsageError(f"--host {host} is no address of this machine") from None
             raise MagicoderError(
-                f"port {port} cannot be opened ({error.strerror}): choose one above 1023 with --port"
+                f"port {port} cannot be opened ({error.strerror}): choose a --port above 1023"
             ) from None
 
 
@@ -231,7 +232,7 @@ def _weights(model: str, fetch: bool, report: Callable[[str], None]) -> str:
 
 
 def _cache_bytes(name: str, weights: Path) -> int:
-    """Memory for the key-value cache on a CPU: a quarter of what is free, within bounds."""
+    """Memory for the key-value cache on a CPU: some whole contexts, within what is free."""
     files = [*weights.glob("*.safetensors")] or [*weights.glob("*.bin")]
     size = sum(file.stat().st_size for file in files)
     free = _free_memory()
@@ -239,14 +240,29 @@ def _cache_bytes(name: str, weights: Path) -> int:
     if left < SMALLEST_CACHE:
         need = size + RUNTIME + SMALLEST_CACHE
         raise MagicoderError(
-            f"not enough memory for {name}: it needs {need / 1e9:.1f} GB and {free / 1e9:.1f} GB is "
-            "free: stop other programs, or serve a smaller model (magicoder models list)"
+            f"not enough memory for {name}: it needs {need / 1e9:.1f} GB, free are "
+            f"{free / 1e9:.1f}: stop other programs, or serve a smaller model"
         )
-    return max(SMALLEST_CACHE, min(left // 4, LARGEST_CACHE)) // _MIB * _MIB
+    # vLLM's process grows by more than the cache: by two thirds more, measured.
+    wanted = min(CONTEXTS * _context_bytes(weights), LARGEST_CACHE, left // 4)
+    return max(SMALLEST_CACHE, wanted) // _MIB * _MIB
+
+
+def _context_bytes(weights: Path) -> int:
+    """Cache that one full context takes: keys and values of each layer, in 16 bits a number."""
+    try:
+        config = json.loads((weights / "config.json").read_text())
+        heads = config["num_attention_heads"]
+        size = config.get("head_dim") or config["hidden_size"] // heads
+        heads = config.get("num_key_value_heads") or heads
+        numbers = config["num_hidden_layers"] * heads * size * config["max_position_embeddings"]
+    except (OSError, KeyError):  # not fetched yet, or a model of another build
+        return LARGEST_CACHE
+    return int(numbers) * 2 * 2
 
 
 def _free_memory() -> int:
-    """Bytes that a new process can take: of the machine, and of its control group if that is less."""
+    """Bytes that a new process can take from the machine, or its control group if that is less."""
     found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     assert found  # noqa: S101  Linux has had it since 3.14
     free = int(found[1]) * 1024

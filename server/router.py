@@ -5,8 +5,6 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from magicoder.server import serving
-from magicoder.server.protocol import FimChunk, FimRequest, FimResponse, SuffixRequest
 from vllm.entrypoints.openai.completion import api_router as core
 from vllm.entrypoints.serve import create_error_response
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
@@ -16,6 +14,9 @@ from vllm.entrypoints.serve.utils.api_utils import (
     with_cancellation,
 )
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
+
+from magicoder.server import serving
+from magicoder.server.protocol import FimChunk, FimRequest, FimResponse, SuffixRequest
 
 router = APIRouter()
 _ERRORS: dict[int | str, dict[str, Any]] = {

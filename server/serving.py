@@ -5,6 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
+from vllm.exceptions import VLLMValidationError
+
+from magicoder import models
+from magicoder.errors import MagicoderError
 from magicoder.server.protocol import (
     Choice,
     ChunkChoice,
@@ -15,9 +19,6 @@ from magicoder.server.protocol import (
     Message,
     SuffixRequest,
 )
-from vllm.exceptions import VLLMValidationError
-
-from magicoder.errors import MagicoderError
 
 MAX_TOKENS = 128  # of an infilling answer whose request names no limit
 
@@ -80,10 +81,12 @@ class Serving:
     async def card(self, model: str) -> dict[str, Any] | None:
         """OpenAI's card of a served model or adapter, and what Magicoder's clients ask; or None."""
         cards = (await self._models.show_available_models()).data
+        base = models.find(self._models.base_model_paths[0].name)
         ours = {
             "fim": None if self.infiller is None else self.infiller.format.name,
             "context": self.context,
             "adapters": list(self._models.lora_requests),
+            "structured": base is not None and base.structured,
         }
         found = (card.model_dump() for card in cards if card.id == model)
         return next(({**card, "magicoder": ours} for card in found), None)

@@ -16,11 +16,12 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-import click
-from magicoder.server.launcher import Plan
+from rich.console import Console
 
 from magicoder.errors import MagicoderError, UsageError
+from magicoder.server.launcher import Plan
 
+_LIBC = ctypes.CDLL(None)  # loaded here, since a forked child must not
 _PR_SET_PDEATHSIG = 1
 _PHASES = {  # what vLLM logs when a phase begins
     "non-default args": "reading the model's configuration",
@@ -41,10 +42,10 @@ _MENDS = {  # a word of the cause, and what to do
 
 def die_with_parent(signum: int) -> None:
     """Have the kernel send `signum` to this process when its parent ends, however it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signum)
 
 
-def run(plan: Plan, *, verbose: bool = False) -> int:
+def run(plan: Plan, display: "Display") -> int:
     """Serve until told to stop; the exit code.
 
     SIGTERM or SIGINT lets running requests finish, a second one stops at once.
@@ -54,13 +55,13 @@ def run(plan: Plan, *, verbose: bool = False) -> int:
     """
     plan.log.parent.mkdir(parents=True, exist_ok=True)
     plan.log.write_bytes(b"")
-    return _Supervisor(plan, verbose).run()
+    return _Supervisor(plan, display).run()
 
 
 class _Supervisor:
-    def __init__(self, plan: Plan, verbose: bool) -> None:
+    def __init__(self, plan: Plan, display: "Display") -> None:
         self.plan = plan
-        self.display = Display(verbose)
+        self.display = display
         self.ready = False
         self.signals = 0
         self.pid = 0
@@ -135,33 +136,32 @@ def cause(log: str) -> str | None:
 
 
 class Display:
-    """A spinner with the phase on a terminal, plain lines elsewhere; vLLM's own lines if verbose."""
+    """A spinner with the phase on a terminal, plain lines elsewhere; vLLM's too if verbose."""
 
     def __init__(self, verbose: bool) -> None:
-        from rich.console import Console
-
         self._verbose = verbose
-        console = Console()
-        moving = console.is_terminal and not verbose
-        self._status = console.status("") if moving else None
+        self._console = Console(highlight=False, markup=False, soft_wrap=True)
+        moving = self._console.is_terminal and not verbose
+        self._status = self._console.status("") if moving else None
 
     def phase(self, text: str) -> None:
+        """Say what goes on now."""
         if self._status is None:
-            click.echo(f"{text} ...")
+            self.say(text)
         else:
-            self._status.update(f"{text} ...")
+            self._status.update(text)
             self._status.start()
 
     def line(self, line: str) -> None:
         """Take a line of vLLM's log."""
         if self._verbose:
-            click.echo(line, nl=False)
+            self.say(line.rstrip("\n"))
         for word, phase in _PHASES.items():
             if word in line:
                 self.phase(phase)
 
     def say(self, text: str) -> None:
-        click.echo(text)
+        self._console.print(text)
 
     def ready(self, plan: Plan, seconds: float) -> None:
         self.stop()

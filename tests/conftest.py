@@ -26,19 +26,19 @@ class FaultyServer:
 
 
 @pytest.fixture
-def faulty_server() -> Iterator[Callable[[Answer], FaultyServer]]:
-    """Start a `FaultyServer`; `GET /v1/models` lists the model `m`, all else is `answer`."""
+def faulty_server() -> Iterator[Callable[..., FaultyServer]]:
+    """Start a `FaultyServer`; a GET lists `models`, by default `m`; a POST gets `answer`."""
     running: list[ThreadingHTTPServer] = []
+    one = json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]})
 
-    def start(answer: Answer) -> FaultyServer:
+    def start(answer: Answer, models: str = one) -> FaultyServer:
         server = FaultyServer(answer)
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                body = json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]})
-                send(self, 200 if self.path == "/v1/models" else 404, body)
+                send(self, 200 if self.path == "/v1/models" else 404, models)
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

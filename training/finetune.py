@@ -95,7 +95,7 @@ def run(
         ).to(device)
         backbone = model.base_model  # without the projection, which the loss owns
         if recipe.lora:
-            model = get_peft_model(model, _lora(recipe.lora))
+            model = _with_lora(model, recipe.lora)
         model = kernelize(model.train())
         loss_of = SupervisedLoss(model)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -173,14 +173,18 @@ def _batches(count: int, recipe: Recipe) -> Iterator[list[int]]:
             yield order[start : start + recipe.batch_size]
 
 
-def _lora(chosen: Lora) -> LoraConfig:
-    return LoraConfig(
+def _with_lora(model: nn.Module, chosen: Lora) -> Any:
+    config = LoraConfig(
         r=chosen.rank,
         lora_alpha=chosen.alpha,
         lora_dropout=chosen.dropout,
         target_modules=chosen.targets,
         task_type="CAUSAL_LM",
     )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UsageError(f"key 'lora.targets' is {chosen.targets!r}: {error}") from None
 
 
 def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

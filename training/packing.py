@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import BaseModel, Field, ValidationError
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from magicoder import prompts
 from magicoder.errors import UsageError
+from magicoder.training.recipe import Prompt
 
 IGNORED = -100  # the label of a token that is not trained on
-Prompt = Literal["magicoder", "chat"]
 
 
 class Example(BaseModel):
@@ -98,7 +98,12 @@ def tokenize(
     and response are tokenised apart, so that the boundary is where generation will have it. As in
     the paper's code, what passes `max_length` tokens is cut off; an example whose prompt leaves no
     room for a response is left out.
+
+    Raises:
+        UsageError: the tokenizer has no chat template, or one that cannot be taken apart.
     """
+    if prompt == "chat" and tokenizer.chat_template is None:
+        raise UsageError("the model has no chat template: set prompt=magicoder")
     documents, cut = [], Counter[str]()
     form = _chat if prompt == "chat" else _magicoder
     for example in examples:

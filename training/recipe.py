@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from magicoder.errors import UsageError
-from magicoder.training.packing import Prompt
+
+Prompt = Literal["magicoder", "chat"]
 
 
 class _Section(BaseModel):
@@ -90,10 +91,10 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        path = [str(part) for part in first["loc"]]
-        set_here = any(".".join(path).startswith(item.split("=")[0]) for item in overrides)
-        origin = "--set" if set_here else str(source)
-        raise UsageError(f"{origin}: {_complaint(path, first)}") from None
+        wrong = ".".join(map(str, first["loc"]))
+        set_here = [key for key in (item.partition("=")[0] for item in overrides) if key and wrong]
+        here = any(wrong.startswith(key) or key.startswith(wrong) for key in set_here)
+        raise UsageError(f"{'--set' if here else source}: {_complaint(first)}") from None
 
 
 def _read(source: str) -> dict[str, Any]:
@@ -124,21 +125,21 @@ def _put(content: dict[str, Any], path: list[str], value: Any) -> None:
     content[last] = value
 
 
-def _complaint(path: list[str], error: Any) -> str:
-    """What is wrong with the key at `path`, and what it expects."""
-    section: type[BaseModel] = Recipe
-    field = None
+def _complaint(error: Any) -> str:
+    """What is wrong with a key, and what it expects."""
     sections: dict[str, type[BaseModel]] = {"lora": Lora, "optimizer": Optimizer}
-    for depth, part in enumerate(path):
-        if part not in section.model_fields:
-            if field is not None and section is Recipe:  # inside a list
-                break
-            known = ", ".join(section.model_fields)
-            return f"unknown key '{'.'.join(path[: depth + 1])}': use one of {known}"
-        field = section.model_fields[part]
-        section = sections.get(part, section)
-    if field is None:
+    section: type[BaseModel] | None = Recipe
+    keys, expected = [], ""
+    for part in map(str, error["loc"]):
+        if section is None or part not in section.model_fields:
+            break
+        keys.append(part)
+        expected = section.model_fields[part].description or ""
+        section = sections.get(part)
+    if error["type"] == "extra_forbidden" and section:
+        unknown = ".".join(map(str, error["loc"]))
+        return f"unknown key '{unknown}': use one of {', '.join(section.model_fields)}"
+    if not keys:
         return str(error["msg"].removeprefix("Value error, "))
-    key = ".".join(path)
-    missing = " is missing" if error["type"] == "missing" else f" is {error['input']!r}"
-    return f"key '{key}'{missing}: expected {field.description}"
+    value = "missing" if error["type"] == "missing" else repr(error["input"])
+    return f"key '{'.'.join(keys)}' is {value}: expected {expected}"

@@ -39,7 +39,9 @@ class _PassThrough(click.Command):
 @click.option(
     "--log", type=click.Path(path_type=Path), metavar="FILE", help="Where vLLM's log goes."
 )
+@click.pass_context
 def serve(
+    ctx: click.Context,
     model: str,
     host: str,
     port: int,
@@ -86,7 +88,7 @@ def serve(
     if dry_run:
         click.echo(plan.command)
         return
-    raise SystemExit(supervisor.run(plan, verbose=verbose))
+    ctx.exit(supervisor.run(plan, display))
 
 
 def _named(adapters: tuple[str, ...]) -> dict[str, Path]:

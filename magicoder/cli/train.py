@@ -37,17 +37,19 @@ def train(recipe: str, overrides: tuple[str, ...]) -> None:
       smollm2-lora   LoRA on the embedded model, for two CPU cores
       magicoder-cl   the paper's Magicoder-CL, all weights, for a large GPU
     """
-    for module in ("torch", "transformers", "peft", "yaml"):
+    require("yaml", "train")
+    from magicoder.training.recipe import load
+
+    chosen = load(recipe, overrides)
+    for module in ("torch", "transformers", "peft"):
         require(module, "train")
     from rich.console import Console
     from transformers.utils import logging
 
     from magicoder.training import finetune
-    from magicoder.training.recipe import load
 
     logging.disable_progress_bar()
-    chosen = load(recipe, overrides)
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     with shown(console) as watch:
         made = finetune.run(chosen, report=console.print, watch=watch)
     click.echo(made)

@@ -206,13 +206,11 @@ FAULTS = {
     "an error inside": lambda server: server.sends(
         200, 'data: {"error": {"message": "broken"}}\n\n', "event-stream"
     ),
-    "hang": lambda server: server.hangs(),
-    "stall": lambda server: server.hangs("a"),
 }
 
 
 async def test_a_faulty_server_is_told_once_and_recovered_from(editor: Any, endpoint: Any) -> None:
-    await editor.initialize({"base_url": endpoint.base_url, "timeout": 0.5})
+    await editor.initialize({"base_url": endpoint.base_url})
     editor.open("x = ")
     for number, (name, fault) in enumerate(FAULTS.items(), 1):
         endpoint.behave = fault(endpoint)
@@ -222,6 +220,20 @@ async def test_a_faulty_server_is_told_once_and_recovered_from(editor: Any, endp
         assert await editor.complete(0, 4) == ["1"], name
         assert len(editor.messages) == number, (name, editor.messages)
         assert "\n" not in editor.messages[-1]
+
+
+@pytest.mark.parametrize("begun", [(), ("a",)])
+async def test_a_server_that_stalls_is_told(
+    editor: Any, endpoint: Any, begun: tuple[str, ...]
+) -> None:
+    await editor.initialize({"base_url": endpoint.base_url, "timeout": 2})
+    editor.open("x = ")
+    endpoint.behave = endpoint.hangs(*begun)
+    assert await editor.complete(0, 4) == []
+    [message] = editor.messages
+    assert message.startswith(f"{endpoint.base_url} did not answer within 2 s")
+    endpoint.behave = endpoint.says("1")
+    assert await editor.complete(0, 4) == ["1"]
 
 
 async def test_a_hanging_server_blocks_nothing_else(editor: Any, endpoint: Any) -> None:

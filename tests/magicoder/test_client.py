@@ -59,7 +59,10 @@ def stream(*texts, end=True):
         (404, {"error": {"message": "The model `x` does not exist."}}, "magicoder doctor"),
         (400, {"error": {"message": "too\nlong"}}, "the server answered 400: too long"),
         (500, "<html>oops</html>", "the server answered 500"),
-        (200, "<html>not the API</html>", "not OpenAI's API"),
+        (200, "<html>not the API</html>", "does not speak OpenAI's API"),
+        (200, "null", "does not speak OpenAI's API"),
+        (200, "[]", "does not speak OpenAI's API"),
+        (200, "{}", "does not speak OpenAI's API"),
     ],
 )
 def test_a_refusal_is_one_line_that_names_the_mend(faulty_server, status, body, says):
@@ -95,6 +98,21 @@ def test_a_stream_gives_deltas_and_then_the_typed_answer(faulty_server):
             _ = answer.result
         assert list(answer) == ["a", "b"]
         assert answer.result.text == "ab"
+
+
+@pytest.mark.parametrize("body", ["<html>", "null", "[]", "{}", '{"data": [1]}'])
+async def test_what_is_not_a_list_of_models_is_told(faulty_server, body):
+    server = faulty_server(lambda handler, _: None, models=body)
+    with pytest.raises(ServerError, match="does not speak OpenAI's API"):
+        Magicoder(base_url=server.base_url).models()
+    with pytest.raises(ServerError, match="does not speak OpenAI's API"):
+        await AsyncMagicoder(base_url=server.base_url).models()
+
+
+def test_a_page_in_place_of_a_stream_is_not_an_empty_answer(faulty_server):
+    server = faulty_server(lambda handler, _: reply(handler, 200, "<html>hello</html>"))
+    with pytest.raises(ServerError, match="does not speak OpenAI's API"):
+        list(Magicoder(base_url=server.base_url).complete("x", stream=True))
 
 
 def test_a_cut_stream_is_an_error_not_a_short_answer(faulty_server):

@@ -59,7 +59,8 @@ def test_the_address_loses_its_last_slash_and_the_key_is_not_shown():
 
 
 def test_the_cache_folder_is_absolute_and_a_tilde_is_the_home(home: Path):
-    (home / "work" / "magicoder.toml").write_text('cache_dir = "~/models"\n')
+    own = settings.files_read()[-1]
+    own.write_text('cache_dir = "~/models"\n')
     assert settings.cache_dir() == home / "models"
     assert (home / "models").is_dir()
     assert settings.load(cache_dir="here").cache_dir == home / "work" / "here"
@@ -98,6 +99,13 @@ def test_a_bad_value_names_its_key_and_what_it_expects(
 def test_an_unknown_key_names_the_known_ones(home: Path):
     (home / "work" / "magicoder.toml").write_text('modle = "x"\n')
     with pytest.raises(UsageError, match=r"unknown key 'modle': use one of base_url, .*model"):
+        settings.load()
+
+
+@pytest.mark.parametrize("key", ["base_url", "api_key", "cache_dir"])
+def test_a_strangers_folder_may_not_say_where_code_and_keys_go(home: Path, key: str):
+    (home / "work" / "magicoder.toml").write_text(f'{key} = "http://127.0.0.1:9/v1"\n')
+    with pytest.raises(UsageError, match=f"may not set '{key}': set it in .*magicoder.toml or the"):
         settings.load()
 
 

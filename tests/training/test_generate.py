@@ -2,10 +2,12 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -99,18 +101,20 @@ def test_the_structured_form_asks_for_the_seed_s_language(faulty_server, store):
 
 def test_no_more_than_the_bound_are_in_flight_and_the_bound_is_reached(faulty_server, store):
     now, most, lock = 0, 0, threading.Lock()
+    three = threading.Barrier(3, timeout=60)  # breaks if fewer than three come at once
 
     def counted(handler, body):
         nonlocal now, most
         with lock:
             now += 1
             most = max(most, now)
-        time.sleep(0.05)
+        three.wait()
         with lock:
             now -= 1
         good(handler, body)
 
-    ask(faulty_server(counted), store, count=12, in_flight=3)
+    found = ask(faulty_server(counted), store, count=12, in_flight=3)
+    assert all(isinstance(item, Answer) for item in found)
     assert most == 3
 
 
@@ -147,7 +151,6 @@ def cut(handler, _):
     [
         (lambda handler, _: reply(handler, 503, {}), "teacher: HTTP 503"),
         (lambda handler, _: reply(handler, 400, {}), "teacher: HTTP 400"),
-        (lambda handler, _: time.sleep(1), "teacher: no answer in time"),
         (cut, "teacher: the connection broke"),
         (lambda handler, _: reply(handler, 200, b"{]"), "teacher: not an OpenAI answer"),
         (lambda handler, _: reply(handler, 200, {"choices": []}), "teacher: not an OpenAI answer"),
@@ -159,11 +162,21 @@ def test_one_failed_request_costs_no_other_record_and_is_not_kept(
     faulty_server, store, fault, reason
 ):
     server = faulty_server(lambda *both: (fault if number(both[1]) == 2 else good)(*both))
-    found = ask(server, store, timeout=0.5)
+    found = ask(server, store)
     assert [getattr(item, "reason", None) for item in found] == [None, None, reason, *[None] * 3]
     server.answer = good
     assert isinstance(ask(server, store)[2], Answer)
     assert len(server.requests) == 7
+
+
+def test_a_silent_teacher_is_given_up_on(faulty_server, store):
+    over = threading.Event()
+    server = faulty_server(lambda *_: over.wait(60))
+    (silent,) = ask(server, store, count=1, timeout=0.2)
+    over.set()
+    assert silent.reason == "teacher: no answer in time"
+    server.answer = good
+    assert isinstance(ask(server, store, count=1)[0], Answer)
 
 
 def test_a_busy_teacher_is_asked_again(faulty_server, store):
@@ -258,9 +271,14 @@ def test_an_empty_dataset_says_why(faulty_server, tmp_path, files, error, says):
         factory.run(config(server, code, tmp_path / "out"))
 
 
+def rows(path):
+    with closing(sqlite3.connect(path, timeout=60)) as db:
+        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return db.execute("SELECT count(*) FROM answers").fetchone()[0] if tables else 0
+
+
 KILLED = """
 import sys
-from pathlib import Path
 from magicoder.training.data import factory
 factory.run(factory.Config.model_validate_json(sys.argv[1]))
 """
@@ -269,21 +287,24 @@ factory.run(factory.Config.model_validate_json(sys.argv[1]))
 def test_kill_9_pays_for_no_answer_twice_and_ends_with_the_same_bytes(
     faulty_server, code, tmp_path
 ):
-    half = threading.Event()
+    over = threading.Event()
 
-    def slow(handler, body):
+    def first_fourteen(handler, body):
         if len(server.requests) > 14:
-            half.set()
-            time.sleep(5)  # those in flight when the run is killed
-        good(handler, body)
+            over.wait(120)  # those in flight when the run is killed
+        else:
+            good(handler, body)
 
-    server = faulty_server(slow)
+    server = faulty_server(first_fourteen)
     wanted = config(server, code, tmp_path / "killed", count=30)
     child = subprocess.Popen([sys.executable, "-c", KILLED, wanted.model_dump_json()])
-    assert half.wait(60)
-    time.sleep(0.3)
+    kept = tmp_path / "killed" / "answers.sqlite"
+    while not (kept.exists() and rows(kept) == 14):
+        assert child.poll() is None
+        time.sleep(0.05)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
+    over.set()
     paid = {number(body) for _, body in server.requests[:14]}
     before = len(server.requests)
     assert not (tmp_path / "killed/dataset.jsonl").exists()

@@ -1,6 +1,7 @@
 """Seeds against the documents that they were taken from."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -37,10 +38,8 @@ def test_a_seed_is_up_to_15_consecutive_lines_of_its_own_document(folder):
         lengths.add(len(taken))
         assert lines[seed.line - 1 : seed.line - 1 + len(taken)] == taken
         assert seed.origin == "dir:project"
-        assert (
-            seed.language
-            == {"py": "python", "rs": "rust", "cpp": "cpp"}[seed.path[-3:].strip(".")[-3:]]
-        )
+        suffixes = {".py": "python", ".rs": "rust", ".cpp": "cpp"}
+        assert seed.language == suffixes[Path(seed.path).suffix]
     assert min(lengths) == 1
     assert 10 < max(lengths) <= 15
     assert len({seed.line for seed in found}) > 5
