@@ -147,6 +147,10 @@ def _environment(*, on_cpu: bool, compiled: bool) -> dict[str, str]:
         # The engine computes in its own process: one process less to start, and all cores compute,
         # where vLLM would keep one free and bind threads to the others.
         chosen["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    if on_cpu:
+        # Threads that wait spin a hundredth of the default: as fast alone, and six times faster
+        # beside other programs, which the spinning would keep from the cores (measured).
+        chosen["GOMP_SPINCOUNT"] = "3000"
     if on_cpu and not compiled:
         chosen["TORCHDYNAMO_DISABLE"] = "1"  # else the first request for logprobs waits for g++
     return {
