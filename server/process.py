@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +14,7 @@ from typing import Self
 from magicoder.errors import MagicoderError
 from magicoder.server.supervisor import die_with_parent
 
+_READY = " is served at http"  # what `magicoder serve` prints
 _START_SECONDS = 600
 _STOP_SECONDS = 30
 
@@ -89,21 +89,11 @@ class Server:
         while time.monotonic() - started < _START_SECONDS:
             if self._process.poll() is not None:
                 raise MagicoderError(self._error() or f"the server ended (log: {self._log})")
-            if self._answers():
+            if _READY in self._log.read_text(errors="replace"):
                 self._report(f"server ready in {time.monotonic() - started:.0f} s")
                 return
             time.sleep(0.2)
         raise MagicoderError(f"no answer in {_START_SECONDS} s: see {self._log}")
-
-    def _answers(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=5)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
 
     def _error(self) -> str | None:
         """The last line in which the server said why it ended."""

@@ -13,7 +13,7 @@ class SuffixRequest(CompletionRequest):  # type: ignore[misc]
     @classmethod
     def validate_prompt_and_prompt_embeds(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("suffix") is not None:
-            return {"prompt": "", **data}
+            return data if data.get("prompt") is not None else {**data, "prompt": ""}
         return CompletionRequest.validate_prompt_and_prompt_embeds(data)
 
 

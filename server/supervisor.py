@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 import traceback
+from textwrap import shorten
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -32,7 +33,9 @@ _PHASES = {  # what vLLM logs when a phase begins
 }
 _MENDS = {  # a word of the cause, and what to do
     "address already in use": "choose another --port",
-    "max_model_len|max seq len|KV cache|kv_cache": "add: -- --max-model-len 2048",
+    "max_model_len|max seq len": "take a smaller one, as with: -- --max-model-len 2048",
+    "KV cache|kv_cache": "give it more, as with: -- --kv-cache-memory-bytes 2G",
+    "safetensor": "the weights are damaged: fetch them again",
     r"out of memory|memory|'EngineCore': -9": "free memory, or serve a smaller model",
     "lora|adapter": "serve each adapter with the model that it was trained on",
     "trust_remote_code": "if you trust the model's own code, add: -- --trust-remote-code",
@@ -55,6 +58,8 @@ def run(plan: Plan, display: "Display") -> int:
     """
     plan.log.parent.mkdir(parents=True, exist_ok=True)
     plan.log.write_bytes(b"")
+    if display.verbose and os.path.samestat(os.fstat(1), plan.log.stat()):
+        raise UsageError("--verbose copies the log to the output, which is the log: leave it out")
     return _Supervisor(plan, display).run()
 
 
@@ -139,7 +144,7 @@ class Display:
     """A spinner with the phase on a terminal, plain lines elsewhere; vLLM's too if verbose."""
 
     def __init__(self, verbose: bool) -> None:
-        self._verbose = verbose
+        self.verbose = verbose
         self._console = Console(highlight=False, markup=False, soft_wrap=True)
         moving = self._console.is_terminal and not verbose
         self._status = self._console.status("") if moving else None
@@ -154,7 +159,7 @@ class Display:
 
     def line(self, line: str) -> None:
         """Take a line of vLLM's log."""
-        if self._verbose:
+        if self.verbose:
             self.say(line.rstrip("\n"))
         for word, phase in _PHASES.items():
             if word in line:
@@ -201,10 +206,12 @@ def _child(plan: Plan, parent: int, writer: int) -> NoReturn:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, UsageError):
         return f"usage: {error}"
-    if hasattr(error, "errors"):  # pydantic's, whose text has several lines
-        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+    if hasattr(error, "errors"):  # pydantic's
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        text = where + first["msg"].removeprefix("Value error, ")
+    return shorten(text, 240, placeholder=" ...")
 
 
 def _vllm(arguments: tuple[str, ...]) -> None:

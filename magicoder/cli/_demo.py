@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -78,7 +79,12 @@ class Walk:
 
         folders = tuple(Path(path) for name in PACKAGES for path in locations(name))
         teacher = generate.Teacher(
-            base_url=self.server().base_url, model=models.DEFAULT, structured=True, max_tokens=700
+            base_url=self.server().base_url,
+            model=models.DEFAULT,
+            structured=True,
+            temperature=0.7,
+            max_tokens=400,
+            seed=None,
         )
         config = factory.Config(
             folders=folders, teacher=teacher, output=self.out / "data", count=SEEDS
@@ -91,22 +97,29 @@ class Walk:
 
     def train(self) -> Counts:
         """LoRA on the dataset, in packed sequences."""
+        from transformers.utils import logging
+
+        from magicoder.cli.train import shown
         from magicoder.training import finetune, recipe
 
+        logging.disable_progress_bar()
         self._stop()  # both cores for training
         samples = (self.out / "data" / "dataset.jsonl").read_text().splitlines()
         overrides = [f"data={json.dumps([str(self.out / 'data' / 'dataset.jsonl')])}"]
         overrides.append(f"output={json.dumps(str(self.out / 'training'))}")
-        with self.progress("training", 1) as advance:
+        chosen = recipe.load("smollm2-lora", overrides)
+        with shown(self.console) as watch:
             finetune.run(
-                recipe.load("smollm2-lora", overrides),
+                chosen,
                 lambda line: self.console.print(f"  {line}", style="dim"),
-                lambda step: advance(step.step, step.steps, f"loss {step.loss:.3f}"),
+                watch,
             )
         lines = (self.out / "training" / "metrics.jsonl").read_text().splitlines()
         losses = [json.loads(line)["loss"] for line in lines]
-        self.kept["losses"] = losses
-        what = f"{len(losses)} steps of LoRA, loss {losses[0]:.2f} to {losses[-1]:.2f}"
+        epoch = len(losses) // chosen.epochs  # one step's loss depends on its documents
+        first, last = mean(losses[:epoch]), mean(losses[-epoch:])
+        self.kept |= {"losses": losses, "first": first, "last": last}
+        what = f"{len(losses)} steps of LoRA, loss by epoch {first:.2f} to {last:.2f}"
         return len(samples), len(losses), what
 
     def chat(self) -> Counts:
@@ -155,22 +168,18 @@ class Walk:
         self._served = None
 
     @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[..., None]]:
-        """A bar on a terminal, else a line at the end."""
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar that shows how many are done; off a terminal, its last state alone."""
         columns = (
             TextColumn("  {task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=self.console) as bar:
-            task = bar.add_task(what, total=total, note="")
+            task = bar.add_task(what, total=total)
 
-            def advance(done: int, total: int | None = None, note: str = "") -> None:
-                bar.update(task, completed=done, total=total, note=note)
-
-            yield advance
+            yield lambda done: bar.update(task, completed=done)
 
     def _open(self) -> None:
         """Read what an earlier run kept."""
@@ -243,8 +252,7 @@ def curve(losses: list[float]) -> dict[str, Any]:
     low, high = min(losses), max(losses)
     across, up = 586 / max(1, len(losses) - 1), 180 / max(1e-9, high - low)
     points = (f"{44 + i * across:.1f},{190 - (y - low) * up:.1f}" for i, y in enumerate(losses))
-    ends = {"first": losses[0], "last": losses[-1], "steps": len(losses)}
-    return {"points": " ".join(points), "low": low, "high": high, **ends}
+    return {"points": " ".join(points), "low": low, "high": high, "steps": len(losses)}
 
 
 def locations(package: str) -> list[str]:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,14 @@ def test_even_the_weak_model_writes_a_problem(client: Magicoder) -> None:
         text = "".join(stream)
     assert stream.result.problem in text
     assert "```python" in stream.result.solution
+
+
+def test_long_prompts_with_a_seed_do_not_end_the_server(client: Magicoder) -> None:
+    sampling = {"temperature": 0.7, "seed": 3, "max_tokens": 2}
+    with ThreadPoolExecutor(3) as pool:
+        prompts = [f"word {number} " * 1200 for number in range(3)]
+        answers = list(pool.map(lambda prompt: client.complete(prompt, **sampling), prompts))
+    assert [answer.finish_reason for answer in answers] == ["length"] * 3
 
 
 def test_a_prompt_longer_than_the_context_is_one_clear_error(client: Magicoder) -> None:

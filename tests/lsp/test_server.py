@@ -309,8 +309,8 @@ async def test_the_code_action_is_offered_for_code(editor: Any, endpoint: Any) -
 
 
 def answer(problem: str, solution: str) -> list[str]:
-    """The model's answer in the structured form, in two parts."""
-    text = json.dumps({"problem": problem, "solution": solution})
+    """The model's answer, in two parts."""
+    text = f"[Problem Description]\n{problem}\n\n[Solution]\n{solution}"
     return [text[:20], text[20:]]
 
 
@@ -360,7 +360,7 @@ async def test_an_editor_that_shows_no_documents_gets_the_path(
 
 async def test_creating_a_problem_can_be_cancelled(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url}, window=SHOWS)
-    endpoint.behave = endpoint.hangs('{"problem": "')
+    endpoint.behave = endpoint.hangs("[Problem Description]\nAdd")
     editor.open(FUNCTION)
     [action] = await editor.actions((5, 6, 5, 6))
     running = asyncio.create_task(editor.run(action.command))

@@ -1,7 +1,4 @@
-"""OSS-Instruct: the prompt, and reading answers in both forms, whole, broken or half arrived."""
-
-import json
-from itertools import pairwise
+"""OSS-Instruct: the prompt, and reading answers, whole or broken."""
 
 import pytest
 
@@ -27,11 +24,9 @@ def test_the_request_is_the_papers():
         "1. [Problem Description]: Add two.\n\n2. [Solution]:\n#include <stdio.h>",
         "Sure!\n\n[PROBLEM DESCRIPTION]\nAdd two.\n[solution]\n#include <stdio.h>",
         "[Problem Description] Add two. [Solution]\n#include <stdio.h>",
-        json.dumps({"problem": "Add two.", "solution": "#include <stdio.h>"}),
-        '\n {"problem": "  Add two.\\n", "solution": "#include <stdio.h>"}',
     ],
 )
-def test_both_forms_are_read(text: str):
+def test_the_two_sections_are_read(text: str):
     expected = Problem(problem="Add two.", solution="#include <stdio.h>")
     assert oss_instruct.parse(text) == expected
 
@@ -52,10 +47,6 @@ def test_what_a_section_holds_is_kept():
         ("[Solution]\nx\n[Problem Description]\ny", "lacks"),
         ("[Problem Description]\n\n[Solution]\nx", "empty"),
         ("[Problem Description]\nx\n[Solution]\n \n", "empty"),
-        ('{"problem": "x"}', "not a problem"),
-        ('{"problem": "x", "solution": "  "}', "not a problem"),
-        ('{"problem": "x", "solut', "not a problem"),
-        ("{}", "not a problem"),
     ],
 )
 def test_what_is_not_a_problem_says_why(text: str, why: str):
@@ -69,29 +60,3 @@ def test_what_is_not_a_problem_says_why(text: str, why: str):
 def test_a_model_that_repeats_itself_does_not_stall_the_reader(noise: str):
     with pytest.raises(ParseError):
         oss_instruct.parse("[Problem Description]" + noise * 200_000)
-
-
-def test_a_half_arrived_json_answer_shows_as_markdown():
-    answer = json.dumps({"problem": 'Say "hi".\nTwice.', "solution": "print('hi')"})
-    shown = [oss_instruct.partial(answer[:end]) for end in range(len(answer) + 1)]
-    assert shown[0] == ""
-    # What is shown only grows, so that it can be streamed.
-    for before, after in pairwise(shown):
-        assert after.startswith(before)
-    whole = oss_instruct.parse(answer)
-    assert shown[-1] == whole.markdown().rstrip("\n")
-
-
-def test_a_half_arrived_text_answer_shows_as_it_is():
-    assert oss_instruct.partial("[Problem Descr") == "[Problem Descr"
-
-
-def test_json_that_went_wrong_shows_nothing():
-    assert oss_instruct.partial('{"problem": nonsense') == ""
-
-
-def test_the_response_format_asks_for_what_a_problem_holds():
-    schema = oss_instruct.RESPONSE_FORMAT["json_schema"]["schema"]
-    assert set(schema["required"]) == set(Problem.model_fields)
-    for limits in schema["properties"].values():
-        assert 0 < limits["minLength"] < limits["maxLength"]

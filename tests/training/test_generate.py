@@ -1,6 +1,7 @@
 """The teacher's stage against a server that misbehaves, and one that is killed half way."""
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -92,11 +93,24 @@ def test_the_request_is_the_paper_s(faulty_server, store):
     }
 
 
-def test_the_structured_form_asks_for_the_seed_s_language(faulty_server, store):
+def test_the_structured_form_asks_for_code_in_the_seed_s_language(faulty_server, store):
     server = faulty_server(good)
     ask(server, store, count=1, structured=True)
-    pattern = server.requests[0][1]["structured_outputs"]["regex"]
-    assert pattern == oss_instruct.structured("python")["structured_outputs"]["regex"]
+    pattern = re.compile(server.requests[0][1]["structured_outputs"]["regex"])
+    task = "Write a Python function that adds the numbers of a list and returns their sum."
+    code = "def total(numbers):\n    return sum(numbers)\n"
+    text = f"[Problem Description]\n{task}\n\n[Solution]\n```python\n{code}\n```"
+    assert pattern.fullmatch(text)
+    assert oss_instruct.parse(text).problem == task
+    for other in (
+        text.replace("```python", "```rust"),
+        text.replace("Write a Python", "Write a Swift"),
+        text.replace(code, "Python"),
+        text.removesuffix("```"),
+        text + "More.",
+    ):
+        assert other != text
+        assert not pattern.fullmatch(other)
 
 
 def test_no_more_than_the_bound_are_in_flight_and_the_bound_is_reached(faulty_server, store):
