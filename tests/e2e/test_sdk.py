@@ -36,7 +36,8 @@ def magicoder(server: Server, *args: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("block", range(2))
 def test_the_examples_of_the_readme_run(server: Server, block: int) -> None:
-    code = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.M | re.S)[block]
+    text = re.sub(r"^````$.*?^````$", "", README.read_text(), flags=re.M | re.S)  # the tour
+    code = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)[block]
     code = code.replace("http://127.0.0.1:8000/v1", server.base_url)
     env = {**os.environ, "MAGICODER_BASE_URL": server.base_url}
     done = subprocess.run(
