@@ -197,11 +197,11 @@ def resolve(name: str, report: Report = lambda line: None) -> str:
             return str(path.resolve())
         if (path / "adapter_config.json").is_file():
             raise UsageError(f"{name} is an adapter: serve its base with --adapter NAME={name}")
-        raise UsageError(f"{name} holds no model: it has no config.json")
+        raise UsageError(f"{name} holds no model (no config.json): name a folder that has one")
     if name.count("/") == 1 and not name.startswith(("/", "./", "~")) and not name.endswith("/"):
         return name
     if "/" in name:
-        raise UsageError(f"no folder {name}")
+        raise UsageError(f"no folder {name}: check the path, or see 'magicoder models list'")
     near = [known for known in CATALOGUE if name.lower() in known][:3]
     near = near or get_close_matches(name.lower(), CATALOGUE, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -251,7 +251,7 @@ _UNUSED = ["*.pth", "*.pt", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "original/*
 
 def _pull_from_hub(source: str, report: Report) -> Path:
     hub = require("huggingface_hub", "convert")
-    errors = hub.errors
+    errors = require("huggingface_hub.errors", "convert")
     report(f"{source}: fetching from the Hugging Face hub")
     try:
         # Many repositories hold their weights twice; the older form is only for want of the newer.

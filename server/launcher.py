@@ -210,8 +210,10 @@ def _check_base(name: str, path: Path, weights: Path) -> None:
 def _key(file: Path) -> str:
     try:
         key = file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--api-key-file {file} cannot be read: {error}") from None
+    except OSError as error:
+        raise UsageError(f"--api-key-file {file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--api-key-file {file} is not text: give a file with a key") from None
     if not key or len(key.split()) != 1:
         raise UsageError(f"--api-key-file {file}: expected one key on one line")
     return key

@@ -56,8 +56,13 @@ def run(plan: Plan, display: "Display") -> int:
     Raises:
         MagicoderError: vLLM did not start, or ended by itself; says why, in one line.
     """
-    plan.log.parent.mkdir(parents=True, exist_ok=True)
-    plan.log.write_bytes(b"")
+    try:
+        plan.log.parent.mkdir(parents=True, exist_ok=True)
+        plan.log.write_bytes(b"")
+    except OSError as error:
+        raise UsageError(
+            f"no log can be written to {plan.log} ({error.strerror}): name another with --log"
+        ) from None
     if display.verbose and os.path.samestat(os.fstat(1), plan.log.stat()):
         raise UsageError("--verbose copies the log to the output, which is the log: leave it out")
     return _Supervisor(plan, display).run()

@@ -73,9 +73,14 @@ def read(paths: Iterable[Path]) -> list[Example]:
     examples = []
     for path in paths:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"dataset {path} cannot be read: {error}: set data=PATH") from None
+            with path.open(encoding="utf-8") as file:
+                lines = list(file)  # str.splitlines would also split at U+2028, inside a string
+        except OSError as error:
+            raise UsageError(
+                f"dataset {path} cannot be read: {error.strerror}: set data=PATH"
+            ) from None
+        except UnicodeDecodeError:
+            raise UsageError(f"dataset {path} is not UTF-8 text: set data=PATH") from None
         for number, line in enumerate(lines, 1):
             try:
                 examples.append(Example.model_validate_json(line))

@@ -90,7 +90,8 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A mistyped key is often why another one is missing: it is told first.
+        first = max(error.errors(), key=lambda found: found["type"] == "extra_forbidden")
         wrong = ".".join(map(str, first["loc"]))
         set_here = [key for key in (item.partition("=")[0] for item in overrides) if key and wrong]
         here = any(wrong.startswith(key) or key.startswith(wrong) for key in set_here)
@@ -105,8 +106,10 @@ def _read(source: str) -> dict[str, Any]:
         raise UsageError(f"no recipe {source}: give a YAML file or one of {', '.join(names())}")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{source} cannot be read: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{source} is not text: give a YAML file") from None
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         line = f" line {place.line + 1}" if place else ""

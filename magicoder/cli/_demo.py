@@ -104,7 +104,7 @@ class Walk:
 
         logging.disable_progress_bar()
         self._stop()  # both cores for training
-        samples = (self.out / "data" / "dataset.jsonl").read_text().splitlines()
+        samples = rows(self.out / "data" / "dataset.jsonl")
         overrides = [f"data={json.dumps([str(self.out / 'data' / 'dataset.jsonl')])}"]
         overrides.append(f"output={json.dumps(str(self.out / 'training'))}")
         chosen = recipe.load("smollm2-lora", overrides)
@@ -114,8 +114,7 @@ class Walk:
                 lambda line: self.console.print(f"  {line}", style="dim"),
                 watch,
             )
-        lines = (self.out / "training" / "metrics.jsonl").read_text().splitlines()
-        losses = [json.loads(line)["loss"] for line in lines]
+        losses = [row["loss"] for row in rows(self.out / "training" / "metrics.jsonl")]
         epoch = len(losses) // chosen.epochs  # one step's loss depends on its documents
         first, last = mean(losses[:epoch]), mean(losses[-epoch:])
         self.kept |= {"losses": losses, "first": first, "last": last}
@@ -215,11 +214,10 @@ class Walk:
         """index.html: the table, the curve, the conversation, the completion, the dataset."""
         jinja2 = require("jinja2", "train")
         template = files("magicoder").joinpath("templates/demo.html.jinja").read_text()
-        lines = (self.out / "data" / "dataset.jsonl").read_text().splitlines()
         html = jinja2.Environment(autoescape=True).from_string(template)
         text = html.render(
             **self.kept,
-            samples=[json.loads(line) for line in lines],
+            samples=rows(self.out / "data" / "dataset.jsonl"),
             curve=curve(self.kept["losses"]),
             model=models.DEFAULT,
             adapter=ADAPTER,
@@ -293,6 +291,12 @@ async def ask_language_server(before: str, after: str, base_url: str) -> str:
         await client.stop()  # type: ignore[no-untyped-call]
     items = answer.items if isinstance(answer, types.InlineCompletionList) else answer or []
     return str(items[0].insert_text) if items else ""
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """What a JSONL file holds."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 def write(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 import click
 
 from magicoder import models as catalogue
+from magicoder.cli import _shell
 from magicoder.errors import MagicoderError
 
 
@@ -50,7 +51,7 @@ def list_() -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_shell.models)
 def show(name: str) -> None:
     """Show what is known of one model.
 
@@ -81,7 +82,7 @@ def show(name: str) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_shell.models)
 def pull(name: str) -> None:
     """Fetch a model's weights, or check and mend those that are here.
 
@@ -93,7 +94,7 @@ def pull(name: str) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_shell.models)
 def path(name: str) -> None:
     """Print the folder of a fetched model, and nothing else.
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from magicoder.cli import _shell
 from magicoder.errors import UsageError
 from magicoder.models import DEFAULT
 
@@ -21,7 +22,7 @@ class _PassThrough(click.Command):
 @click.command(
     cls=_PassThrough, options_metavar="[OPTIONS]", epilog="docs/serving.md has the routes."
 )
-@click.argument("model", default=DEFAULT)
+@click.argument("model", default=DEFAULT, shell_complete=_shell.models)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from magicoder.cli import _shell
 from magicoder.errors import require
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=_shell.recipes)
 @click.option(
     "overrides", "--set", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe."
 )

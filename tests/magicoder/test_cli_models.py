@@ -1,6 +1,9 @@
 """`magicoder models`: what scripts and people read."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +102,17 @@ def test_help_teaches_by_example(verb: list[str]):
     result = run(*verb, "--help")
     assert result.exit_code == 0
     assert verb == ["list"] or "magicoder models" in result.stdout.split("Options:")[0]
+
+
+def test_a_hub_out_of_reach_is_one_line(tmp_path: Path):
+    """In a process of its own, since huggingface_hub imports its parts when they are first used."""
+    done = subprocess.run(
+        [sys.executable, "-m", "magicoder", "models", "pull", "qwen2.5-coder-0.5b"],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: Qwen/Qwen2.5-Coder-0.5B could not be")
+    assert "Traceback" not in done.stderr

@@ -113,7 +113,9 @@ def test_long_documents_are_cut_off_or_left_out_and_counted(tokenizer):
 
 def test_a_dataset_may_hold_more_fields(tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_text('{"problem": "p", "solution": "s\\u2028t", "lang": "python"}\n' * 2)
+    path.write_text(
+        '{"problem": "p", "solution": "s\u2028t", "lang": "python"}\n' * 2, encoding="utf-8"
+    )
     assert packing.read([path, path]) == [Example(problem="p", solution="s\u2028t")] * 4
 
 

@@ -67,7 +67,7 @@ def test_overrides_reach_into_sections(file):
         ("modell: x\n" + MINIMAL, "unknown key 'modell': use one of model, data"),
         (
             MINIMAL.replace("name: adamw", "nam: adamw"),
-            "optimizer.name' is missing: expected adafactor or adamw",
+            "unknown key 'optimizer.nam': use one of name, learning_rate",
         ),
         (MINIMAL + "lora: {rnk: 8}", "unknown key 'lora.rnk': use one of rank, alpha"),
         (
@@ -121,5 +121,5 @@ def test_an_unknown_recipe_lists_the_known_ones(source):
 
 def test_what_is_not_text_is_told(file):
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="is not text: give a YAML file"):
         recipe.load(file)
