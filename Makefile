@@ -4,7 +4,7 @@ BIN := .venv/bin
 MODEL ?=
 ARGS ?=
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
-	pyproject.toml --extra train --extra lsp --extra dev
+	pyproject.toml --extra data --extra train --extra lsp --extra dev
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve demo test check layout style types imports format lock clean
@@ -22,6 +22,7 @@ demo: install ## The whole loop in small: data, training, serving, completion
 	@exec $(BIN)/magicoder demo $(ARGS)
 
 test: install style types imports ## Everything: all checks and all tests
+	@requirements/system.sh
 	$(BIN)/python -m pytest
 
 check: install style types imports ## The fast loop, under 3 minutes

@@ -46,11 +46,12 @@ LANGUAGES = (
     ),
     Language("go", (".go",), "//", "tree_sitter_go"),
     Language("ruby", (".rb",), "#", "tree_sitter_ruby", filenames=("Rakefile", "Gemfile")),
+    Language("kotlin", (".kt", ".kts"), "//", "tree_sitter_kotlin"),
 )
 
 _ALIASES = {"bash": "shell", "sh": "shell", "c++": "cpp", "c#": "csharp", "js": "javascript"}
 _ALIASES |= {"py": "python", "python3": "python", "ts": "typescript", "golang": "go", "rs": "rust"}
-_ALIASES |= {"javascriptreact": "javascript"}
+_ALIASES |= {"javascriptreact": "javascript", "kt": "kotlin"}
 _BY_NAME = {language.name: language for language in LANGUAGES}
 _BY_NAME |= {language.id: language for language in LANGUAGES if language.id}
 _BY_NAME |= {alias: _BY_NAME[name] for alias, name in _ALIASES.items()}

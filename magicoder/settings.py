@@ -21,7 +21,7 @@ PRIVATE = {"base_url", "api_key", "cache_dir"}
 
 
 class Settings(BaseSettings):
-    """Where the server is and how to ask it. Read `load`, not this class, to get an instance."""
+    """Where the server is, how to ask it, and where things come from. `load` gives an instance."""
 
     model_config = SettingsConfigDict(
         env_prefix="MAGICODER_", extra="forbid", frozen=True, env_ignore_empty=True
@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, description="the server's key, if it asks for one")
     model: str | None = Field(None, description="a model's name; none takes the server's first")
     timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer, more than 0")
+    benchmarks: str = Field("hub", description="hub, or the folder that holds benchmarks")
+    embedding: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        description="a sentence-transformers model, by its hub's name or a folder",
+    )
     cache_dir: Path = Field(
         default_factory=lambda: user_cache_path("magicoder"),
         description="the folder that keeps models",

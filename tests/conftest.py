@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -73,7 +74,22 @@ def send(handler: BaseHTTPRequestHandler, status: int, body: str, **headers: str
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests see the defaults, not the settings of whoever runs them."""
+    kept = ("MAGICODER_CACHE_DIR", "MAGICODER_BENCHMARKS")
     for name in os.environ:
-        if name.startswith("MAGICODER_") and name != "MAGICODER_CACHE_DIR":
+        if name.startswith("MAGICODER_") and name not in kept:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+
+
+@pytest.fixture
+def needs() -> Callable[..., None]:
+    """Skip the test where a program is missing; in CI, where all must be there, fail."""
+
+    def check(*programs: str) -> None:
+        missing = [program for program in programs if shutil.which(program) is None]
+        if missing and os.environ.get("CI") == "true":
+            pytest.fail(f"not installed: {', '.join(missing)}: requirements/system.sh installs it")
+        if missing:
+            pytest.skip(f"not installed: {', '.join(missing)}")
+
+    return check

@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -15,6 +16,7 @@ COMMANDS = {
     "chat": "Talk to the served model.",
     "complete": "Complete code at a place in a file.",
     "problem": "Turn code into a programming problem with a solution.",
+    "data": "Make a dataset out of source code: seeds, problems, tests, cleaning, report.",
     "train": "Finetune a model from a recipe.",
     "lsp": "Run the language server for an editor.",
     "demo": "Walk the whole loop in small: data, training, serving, completion.",
@@ -23,21 +25,30 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Lists every command without importing it: help and completion stay instant."""
+    """Lists every command without importing it: help and completion stay instant.
+
+    `lazy` maps a command's name to its line of help; the command lies in the module of that name
+    in `package`.
+    """
+
+    def __init__(self, *args: Any, lazy: dict[str, str], package: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+        self.package = package
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.lazy:
             return None
-        command = getattr(import_module(f"magicoder.cli.{cmd_name}"), cmd_name)
+        command = getattr(import_module(f"{self.package}.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)  # noqa: S101
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self.lazy.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -46,12 +57,14 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             raise click.UsageError(
-                f"{error.message.rstrip('.')}: use one of {', '.join(COMMANDS)}", ctx
+                f"{error.message.rstrip('.')}: use one of {', '.join(self.lazy)}", ctx
             ) from None
 
 
 @click.group(
     cls=LazyGroup,
+    lazy=COMMANDS,
+    package=__name__,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Settings: flags, then MAGICODER_* variables, then magicoder.toml, then defaults.",
 )

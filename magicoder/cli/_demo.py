@@ -54,9 +54,9 @@ class Walk:
 
     def run(self) -> None:
         """Every stage that is not kept yet, then the page and the closing table."""
-        for module in ("peft", "pygls", "jinja2"):
+        for module in ("peft", "pygls", "rensa"):
             if find_spec(module) is None:
-                raise missing_extra(module, "train,lsp")
+                raise missing_extra(module, "data,train,lsp")
         require("vllm", "serve-cpu")
         self._open()
         stages: list[tuple[str, Callable[[], Counts]]] = [
@@ -75,25 +75,46 @@ class Walk:
 
     def data(self) -> Counts:
         """Seeds from real packages, problems from the teacher, filters."""
-        from magicoder.training.data import factory, generate
+        from magicoder.training.data import factory
+        from magicoder.training.data.runner import Funnel, funnel_of
 
-        folders = tuple(Path(path) for name in PACKAGES for path in locations(name))
-        teacher = generate.Teacher(
-            base_url=self.server().base_url,
-            model=models.DEFAULT,
-            structured=True,
-            temperature=0.7,
-            max_tokens=400,
-            seed=None,
+        data = self.out / "data"
+        recipe = factory.Recipe.model_validate(
+            {
+                "output": data,
+                "seeds": {
+                    "sources": [f"dir:{path}" for name in PACKAGES for path in locations(name)],
+                    "languages": ["python"],
+                    "licenses": ["any"],
+                    "count": SEEDS,
+                },
+                "teacher": {
+                    "base_url": self.server().base_url,
+                    "model": models.DEFAULT,
+                    "temperature": 0.7,
+                    "max_tokens": 400,
+                },
+                "verify": None,
+                "clean": {"benchmarks": None},
+                "report": None,
+            }
         )
-        config = factory.Config(
-            folders=folders, teacher=teacher, output=self.out / "data", count=SEEDS
-        )
+        left: Counter[str] = Counter()
+        books = []
         with self.progress("asking the teacher", SEEDS) as advance:
-            funnel = factory.run(config, lambda funnel: advance(funnel.stages[2].count_out))
-        self.kept["rejects"] = dict(sum((s.rejected for s in funnel.stages), start=Counter()))
+
+            def watch(funnel: Funnel) -> None:
+                advance(funnel.stages[-1].count_in)
+
+            for work in factory.works(recipe):
+                work.run(watch if work.name == "generate" else lambda _: None)
+                books.append(funnel_of(Path(work.output)))
+                left += sum((counts.rejected for counts in books[-1].stages), start=Counter())
+        if not books[-1].stages[-1].count_out:
+            raise MagicoderError(f"no problem was left: look into {data}, and run it again")
+        self.kept["rejects"] = dict(left)
         what = f"snippets of {' and '.join(PACKAGES)} became problems with solutions"
-        return funnel.stages[1].count_out, funnel.stages[-1].count_out, what
+        return books[0].stages[-1].count_out, books[-1].stages[-1].count_out, what
 
     def train(self) -> Counts:
         """LoRA on the dataset, in packed sequences."""

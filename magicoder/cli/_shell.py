@@ -15,3 +15,10 @@ def recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     from magicoder.training import recipe
 
     return [name for name in recipe.names() if name.startswith(incomplete)]
+
+
+def data_recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The recipes of datasets that come with Magicoder."""
+    from magicoder.training import configuration
+
+    return [name for name in configuration.names("recipes/data") if name.startswith(incomplete)]

@@ -71,7 +71,7 @@ def _installed() -> Iterator[Check]:
     where = Path(__file__).parent.parent
     yield Check(True, "python", f"{sys.version.split()[0]} at {sys.executable}")
     yield Check(True, "magicoder", f"{__version__} at {where}")
-    for extra in ("languages", "lsp", "convert", "train"):
+    for extra in ("languages", "lsp", "data", "convert", "train"):
         versions = {name: _version(name) for name in _packages(extra)}
         missing = [name for name, version in versions.items() if version is None]
         if missing:
@@ -152,6 +152,10 @@ def _machine() -> Iterator[Check]:
         yield Check(None, "GPU", "no NVIDIA GPU is seen")
     for gpu in gpus or []:
         yield Check(True, "GPU", gpu)
+    if shutil.which("bwrap"):
+        yield Check(True, "sandbox", "bubblewrap is here")
+    else:
+        yield Check(None, "sandbox", "no bubblewrap for data verify", "apt install bubblewrap")
     lines = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     listed = re.search(r"^(?:flags|Features)\s*:(.*)", lines, re.MULTILINE)
     flags = [flag for flag in _CPU_FLAGS if listed and flag in listed[1].split()]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from magicoder.cli import COMMANDS
+from magicoder.cli import COMMANDS, data
 from magicoder.cli.complete import split
 from magicoder.cli.problem import select
 from magicoder.errors import UsageError
@@ -47,9 +47,9 @@ def test_help_imports_nothing_heavy_and_names_every_command():
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"data {name}" for name in data.COMMANDS)])
 def test_every_command_teaches_by_example(command):
-    done = run(command, "--help")
+    done = run(*command.split(), "--help")
     assert done.returncode == 0, done.stderr
     assert f"magicoder {command}" in done.stdout.split("Options:")[0].partition("\n")[2]
 

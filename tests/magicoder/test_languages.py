@@ -18,6 +18,7 @@ HELLO = {
     "swift": 'func hello(name: String) { print("hi \\(name)") }\n',
     "shell": 'hello() { echo "hi $1"; }\nhello world\n',
     "go": 'package main\n\nimport "fmt"\n\nfunc main() { fmt.Println("hi") }\n',
+    "kotlin": 'fun hello(name: String) { println("hi $name") }\n',
     "ruby": 'def hello(name)\n  puts "hi #{name}"\nend\n',
 }
 
@@ -56,6 +57,7 @@ def test_half_a_surrogate_pair_is_not_fatal():
         ("x.h", "c"),
         ("x.hpp", "cpp"),
         ("Gemfile", "ruby"),
+        ("x.kts", "kotlin"),
         ("home/.bashrc", "shell"),
         ("x.unknown", None),
         ("py", None),
@@ -79,6 +81,7 @@ def test_a_file_is_told_by_its_name(path: str, name: str | None):
         ("typescriptreact", "tsx"),
         ("javascriptreact", "javascript"),
         ("golang", "go"),
+        ("kt", "kotlin"),
         ("cobol", None),
         ("", None),
     ],

@@ -1,73 +1,162 @@
-"""Seeds: runs of lines out of real source files (paper, section 2)."""
+"""The first step: seeds out of real source code (paper, section 2)."""
 
-import hashlib
-import os
-import random
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from collections import Counter, deque
+from collections.abc import Iterator
+from functools import partial
+from hashlib import sha256
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from magicoder import languages
-from magicoder.errors import UsageError
-from magicoder.training.data.records import Document, Record, Rejected, Seed
+from magicoder.errors import MagicoderError, UsageError
+from magicoder.training.data import hygiene, licenses, redact
+from magicoder.training.data.extractors import EXTRACTORS, Bounds, Extractor
+from magicoder.training.data.records import Document, Origin, Record, Rejected, Seed
+from magicoder.training.data.runner import Stage, Step
+from magicoder.training.data.sources import SOURCES, UnavailableError, Wanted
 
-MAX_LINES = 15
-MAX_BYTES = 1_000_000  # a larger file is data or generated
+
+def _language(name: str) -> str:
+    if (language := languages.by_name(name)) is None:
+        known = ", ".join(language.name for language in languages.LANGUAGES)
+        raise ValueError(f"no language '{name}': use one of {known}")
+    return language.name
+
+
+def _source(text: str) -> str:
+    kind, _, name = text.partition(":")
+    if kind not in SOURCES or not name:
+        raise ValueError(f"no source '{text}': write {', '.join(f'{k}:...' for k in SOURCES)}")
+    return text
+
+
+Language = Annotated[str, BeforeValidator(_language)]
+
+
+class Seeds(BaseModel):
+    """Which seeds to take, and out of what.
+
+    sources: `dir:PATH`, `git:URL-or-PATH`, `pypi:NAME[==VERSION]`, `npm:NAME[@VERSION]`,
+        `debian:PACKAGE[=VERSION]`, `hf:DATASET[:CONFIG]`, `jsonl:PATH` (documents).
+    extractor: `paper` (1 to 15 lines) or `syntax` (whole functions, methods, classes, calls).
+    languages: names of `magicoder.languages`; empty takes all that it knows.
+    licenses: SPDX identifiers, or "permissive", or "any".
+    count: how many seeds, or how many of each language (and no other); None takes all.
+    seed: decides the order of the documents and what is taken of each.
+    bounds: size and difficulty of what `syntax` takes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: tuple[Annotated[str, BeforeValidator(_source)], ...] = Field(min_length=1)
+    extractor: str = "paper"
+    languages: tuple[Language, ...] = ()
+    licenses: tuple[str, ...] = Field(("permissive",), min_length=1)
+    count: Annotated[int, Field(gt=0)] | dict[Language, Annotated[int, Field(gt=0)]] | None = None
+    seed: int = 976
+    bounds: Bounds = Bounds()
+
+    @field_validator("extractor")
+    @classmethod
+    def _extractor(cls, name: str) -> str:
+        if name not in EXTRACTORS:
+            raise ValueError(f"no extractor '{name}': use one of {', '.join(EXTRACTORS)}")
+        return name
+
+    @field_validator("licenses")
+    @classmethod
+    def _licenses(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return licenses.check(names)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+
+def step(config: Seeds) -> Step:
+    """Seeds out of `config.sources`, with their stages' books."""
+    wanted = Wanted(config.languages, config.count, config.seed)
+    redacted: Counter[str] = Counter()
+    stages: dict[str, Stage] = {
+        "documents": partial(documents, sources=config.sources, wanted=wanted),
+        "licenses": partial(licensed, allowed=config.licenses),
+        "hygiene": hygiene.clean,
+        "distinct": hygiene.distinct,
+        "seeds": partial(
+            extract,
+            extractor=EXTRACTORS[config.extractor],
+            bounds=config.bounds,
+            seed=config.seed,
+            wanted=wanted,
+        ),
+        "secrets": partial(redact.redact, found=redacted),
+    }
+    return Step(stages, whole=5, account=lambda: {"redacted": dict(sorted(redacted.items()))})
 
 
 def documents(
-    _: Iterator[Record], *, folders: Sequence[Path], only: Collection[str], seed: int
+    _: Iterator[Record], *, sources: tuple[str, ...], wanted: Wanted
 ) -> Iterator[Document | Rejected]:
-    """The source files of `folders` in an order that `seed` alone decides.
+    """The documents of all sources, one of each in turn, in an order that the seed decides.
 
-    `only` holds names of `magicoder.languages`; empty takes every language that is known. Links,
-    hidden folders and other people's code inside (node_modules) are passed over.
+    So a large package does not crowd out a small one. A source that cannot be fetched is rejected
+    and loses no other.
+
+    Raises:
+        UsageError: a source cannot be used.
+        MagicoderError: none could be fetched.
     """
-    found = [(root, path) for root in folders for path in _files(root)]
-    for root, path in sorted(found, key=lambda pair: _rank(seed, *pair)):
-        language = languages.by_path(path)
-        if language is None or (only and language.name not in only):
-            continue
-        name = path.relative_to(root).as_posix()
-        document = Document(origin=f"dir:{root.name}", path=name, language=language.name, text="")
-        if path.stat().st_size > MAX_BYTES:
-            yield Rejected(reason="larger than 1 MB", record=document)
-            continue
+    order = sorted(
+        set(sources), key=lambda source: sha256(f"{wanted.seed}:{source}".encode()).digest()
+    )
+    waiting = deque((source, _opened(source, wanted)) for source in order)
+    lost: list[str] = []
+    while waiting and not wanted.done:
+        source, opened = waiting.popleft()
         try:
-            yield document.model_copy(update={"text": path.read_text(encoding="utf-8")})
-        except UnicodeDecodeError:
-            yield Rejected(reason="not UTF-8", record=document)
-
-
-def extract(records: Iterator[Document], *, seed: int, count: int) -> Iterator[Seed | Rejected]:
-    """The paper's extractor: 1 to 15 consecutive lines at random, one seed a document.
-
-    A document's seed depends on `seed` and the document alone. Ends after `count` seeds.
-    """
-    for document in records:
-        lines = document.text.splitlines()
-        rng = random.Random(f"{seed}:{document.origin}:{document.path}")  # noqa: S311
-        length = min(rng.randint(1, MAX_LINES), len(lines))
-        first = rng.randint(0, len(lines) - length)
-        code = "\n".join(lines[first : first + length])
-        origin = document.model_dump(include={"origin", "path", "language"})
-        found = Seed(**origin, line=first + 1, code=code)
-        if not code.strip():
-            yield Rejected(reason="blank lines", record=found)
+            document = next(opened, None)
+        except UnavailableError as error:
+            lost.append(str(error))
+            record = Origin(origin=source, path="", language="")
+            yield Rejected(reason="source cannot be fetched", record=record, detail=str(error))
             continue
+        if document is not None:
+            yield document
+            waiting.append((source, opened))
+    if len(lost) == len(order):
+        more = f" ({len(lost) - 1} more cannot be fetched)" if len(lost) > 1 else ""
+        raise MagicoderError(f"{lost[0]}{more}")
+
+
+def _opened(source: str, wanted: Wanted) -> Iterator[Document | Rejected]:
+    """Opens the source when its first document is asked for."""
+    kind, _, name = source.partition(":")
+    yield from SOURCES[kind](name, wanted)
+
+
+def licensed(
+    records: Iterator[Document], *, allowed: tuple[str, ...]
+) -> Iterator[Document | Rejected]:
+    """Documents under a licence that the allow-list `allowed` admits."""
+    for document in records:
+        reason = licenses.refusal(document.license, allowed)
+        if reason is None:
+            yield document
+        else:
+            small = hygiene.without_text(document)
+            yield Rejected(reason=reason, record=small, detail=document.license)
+
+
+def extract(
+    records: Iterator[Document], *, extractor: Extractor, bounds: Bounds, seed: int, wanted: Wanted
+) -> Iterator[Seed | Rejected]:
+    """One seed a document, until there are as many as wanted."""
+    for document in records:
+        if not wanted.takes(document.language):
+            continue
+        found = extractor(document, seed=seed, bounds=bounds)
         yield found
-        count -= 1
-        if not count:
-            return
-
-
-def _files(root: Path) -> Iterator[Path]:
-    if not root.is_dir():
-        raise UsageError(f"no folder {root}: give one that holds source code")
-    for folder, below, names in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(".") and name != "node_modules"]
-        yield from (path for name in names if not (path := Path(folder, name)).is_symlink())
-
-
-def _rank(seed: int, root: Path, path: Path) -> str:
-    key = f"{seed}:{root.name}:{path.relative_to(root).as_posix()}"
-    return hashlib.sha256(key.encode()).hexdigest()
+        if isinstance(found, Seed):
+            wanted.took(found.language)
+            if wanted.done:
+                return

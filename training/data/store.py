@@ -1,34 +1,60 @@
-"""Every answer of a teacher, kept under its request: no run pays twice for what has arrived."""
+"""Each answer of a teacher and verdict of the sandbox, kept: no run pays twice for what arrived."""
 
-import hashlib
-import json
 import sqlite3
 from pathlib import Path
-from typing import Any
+from threading import Lock
 
 
 class Store:
-    """One SQLite file; several processes may share it, and a killed one leaves it whole."""
+    """One SQLite file; threads and processes may share it, and a killed one leaves it whole.
+
+    An answer is on its way to the disk when `put` returns: it outlives the process, and a power cut
+    can take back only the last few. A second process that writes is waited for.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+        self._lock = Lock()
+        self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("CREATE TABLE IF NOT EXISTS answers (request TEXT PRIMARY KEY, body TEXT)")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS answer"
+            " (key TEXT PRIMARY KEY, max_tokens INTEGER, cut INTEGER, body TEXT)"
+        )
+        self._db.execute("CREATE TABLE IF NOT EXISTS verdict (key TEXT PRIMARY KEY, json TEXT)")
 
-    def get(self, request: dict[str, Any]) -> str | None:
-        """The answer's JSON, or None if this very request was never answered."""
-        row = self._db.execute("SELECT body FROM answers WHERE request = ?", (_key(request),))
-        found: tuple[str] | None = row.fetchone()
-        return found and found[0]
+    def get(self, key: str, max_tokens: int) -> str | None:
+        """The answer's JSON, or None if it never came, or was cut at fewer tokens than now."""
+        return self._one(
+            "SELECT body FROM answer WHERE key = ? AND NOT (cut AND max_tokens < ?)",
+            key,
+            max_tokens,
+        )
 
-    def put(self, request: dict[str, Any], body: str) -> None:
-        """Keep an answer; it is on its way to the disk when this returns."""
-        self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (_key(request), body))
+    def put(self, key: str, body: str, *, max_tokens: int, cut: bool) -> None:
+        """Keep an answer, `cut` or not at `max_tokens`; a later one with fewer doesn't undo it."""
+        with self._lock:
+            self._db.execute(
+                "INSERT INTO answer VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
+                " max_tokens = excluded.max_tokens, cut = excluded.cut, body = excluded.body"
+                " WHERE answer.cut AND excluded.max_tokens > answer.max_tokens",
+                (key, max_tokens, cut, body),
+            )
+
+    def verdict(self, key: str) -> str | None:
+        """The JSON that was kept under `key`, or None."""
+        return self._one("SELECT json FROM verdict WHERE key = ?", key)
+
+    def keep_verdict(self, key: str, json: str) -> None:
+        """Keep what is known about `key`, for this run and the next."""
+        with self._lock:
+            self._db.execute("INSERT OR REPLACE INTO verdict VALUES (?, ?)", (key, json))
 
     def close(self) -> None:
         self._db.close()
 
-
-def _key(request: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    def _one(self, query: str, *values: str | int) -> str | None:
+        with self._lock:
+            found: tuple[str] | None = self._db.execute(query, values).fetchone()
+        return found and found[0]
