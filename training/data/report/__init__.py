@@ -100,7 +100,7 @@ def measure(
         samples=census.samples,
         compared=len(census.kept),
         cost=round(1000 * sum(paid) / census.samples, 4) if paid else None,
-        embedding=config.embedding,
+        embedding=config.embedding and _shown(config.embedding),
         steps=steps,
         structured=census.structured,
         languages=census.languages(),
@@ -116,6 +116,11 @@ def measure(
         missing=[what for what, is_so in absent.items() if is_so],
         **census.counts(),
     )
+
+
+def _shown(model: str) -> str:
+    """A hub name as it is; of a folder, which is no one else's, the end."""
+    return "/".join(Path(model).parts[-2:]) if Path(model).is_dir() else model
 
 
 def _compare(

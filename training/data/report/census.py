@@ -81,8 +81,9 @@ class Census:
             self._verified[language, "tests_can_fail"] += 1
         if found.difficulty is not None:
             self._difficulty[round(found.difficulty, 4)] += 1
-        if found.note:
-            self._notes[found.note] += 1
+        for note in found.note.split("; ") if found.note else ():
+            kind = note.partition(": ")[0]
+            self._notes[note if kind == "no toolchain" else kind] += 1
 
     def languages(self) -> list[Language]:
         """By count, the most frequent first."""

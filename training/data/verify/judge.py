@@ -197,7 +197,7 @@ def judge(
     compiled = own is not None and own.passed
     limits = sum(run is not None and run.limit is not None for run in runs[0])
     notes = [
-        "" if compiled or own is None else f"does not compile: {own.why}",
+        "" if compiled or own is None else f"does not compile: {own.why.replace('; ', ', ')}",
         f"{len(tests) - len(readable)} of {len(tests)} test sets left out as unreadable or the same"
         if len(readable) < len(tests)
         else "",
