@@ -50,6 +50,8 @@ class Recipe(Section):
         teacher = content.get("teacher", {}) if isinstance(content, dict) else None
         if not isinstance(teacher, dict):
             return content
+        if "api_key" in teacher:
+            raise ValueError("a key has no place in a recipe: set MAGICODER_API_KEY")
         known = settings.load()
         who = {"base_url": known.base_url, "api_key": known.api_key, "model": known.model}
         return content | {"teacher": who | teacher}
@@ -81,7 +83,10 @@ class Work:
 
     @property
     def kept(self) -> bool:
-        there = self.output.startswith("hf:") or Path(self.output).exists()
+        output = Path(self.output)
+        books = runner.beside(output, "funnel.json")
+        there = self.output.startswith("hf:") or output.exists()
+        there = there and (output.suffix != ".jsonl" or books.exists())
         return there and _state(self.folder).get(self.name) == self.key
 
     def run(self, watch: Watch = lambda funnel: None) -> Funnel | None:
@@ -115,6 +120,8 @@ def works(recipe: Recipe) -> Iterator[Work]:
     def read(watch: Watch) -> Funnel:
         return runner.run(seeds.step(recipe.seeds), made[0], watch=watch)
 
+    if not (folder / "dataset.jsonl").exists():
+        clean.ready(recipe.clean)  # before anything is paid for
     yield Work("seeds", folder, str(made[0]), _key(recipe.seeds.model_dump()), read)
     for name, config, step in (
         ("generate", recipe.generate, generate.step),
@@ -158,7 +165,7 @@ def _state(folder: Path) -> dict[str, str]:
         state: dict[str, str] = json.loads((folder / "state.json").read_text())
     except (OSError, ValueError):
         return {}
-    return state
+    return state if isinstance(state, dict) else {}
 
 
 def _key(parts: Any, *sources: Path) -> str:

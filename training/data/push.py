@@ -6,6 +6,7 @@ import tempfile
 import types
 import typing
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -131,16 +132,16 @@ def _groups(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
 
 
 def _check_free(target: Path) -> None:
-    """A folder that holds no more than what a push writes may be replaced, and nothing else.
+    """An earlier push, Parquet files and perhaps a card, may be replaced, and nothing else.
 
     Raises:
-        UsageError: it holds more, or is a file.
+        UsageError: the target is anything else.
     """
-    if not target.exists():
+    if not target.exists() and not target.is_symlink():
         return
-    found = [path.relative_to(target) for path in target.rglob("*")] if target.is_dir() else None
-    ours = ("README.md", "data", "data/train-*.parquet")
-    if found is None or not all(any(path.match(name) for name in ours) for path in found):
+    found = {str(path.relative_to(target)) for path in target.rglob("*")}
+    parquet = {name for name in found if fnmatch(name, "data/train-*.parquet")}
+    if not parquet or target.is_symlink() or found - parquet - {"README.md", "data"}:
         raise UsageError(f"{target} holds something else: name a new folder")
 
 

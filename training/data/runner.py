@@ -19,7 +19,7 @@ from typing import Any, TextIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from magicoder.errors import UsageError
+from magicoder.errors import MagicoderError, UsageError
 from magicoder.training.data.records import Record, Rejected
 
 Stage = Callable[[Iterator[Any]], Iterator[Record]]
@@ -109,14 +109,14 @@ def run(
 
     Raises:
         UsageError: `output` cannot be written.
+        MagicoderError: nothing is left; the rejects tell why, and an earlier `output` stays.
     """
     funnel = Funnel(
         stages=[Counts(stage=name) for name in step.stages],
         whole=step.whole,
         shard=str(shard or Shard(1, 1)),
     )
-    with ExitStack() as opened:
-        file = opened.enter_context(written(output))
+    with written(output) as file, ExitStack() as opened:
         rejects = opened.enter_context(written(beside(output, "rejects.jsonl")))
         refused = [
             opened.enter_context(tempfile.TemporaryFile("w+", dir=output.parent, encoding="utf-8"))
@@ -147,8 +147,20 @@ def run(
         funnel.account = step.account()
         with written(beside(output, "funnel.json")) as books:
             books.write(funnel.model_dump_json(indent=1) + "\n")
+        opened.close()
+        if not shard and not funnel.stages[-1].count_out:
+            raise MagicoderError(_empty(funnel, output))
     watch(funnel)
     return funnel
+
+
+def _empty(funnel: Funnel, output: Path) -> str:
+    left_out = sum((counts.rejected for counts in funnel.stages), start=Counter[str]())
+    if not left_out:
+        return f"nothing to do: '{funnel.stages[0].stage}' found nothing; give another source"
+    most = left_out.most_common(1)[0][0]
+    where = beside(output, "rejects.jsonl")
+    return f"nothing is left, mostly for '{most}': look into {where}, and change what it names"
 
 
 def read(_: Iterator[Record], *, path: Path, type: type[R]) -> Iterator[R]:  # noqa: A002
@@ -203,13 +215,13 @@ def merge(parts: Sequence[Path], output: Path) -> Funnel:
             for path in (
                 path for shard, _, path in shards if shard.number == 1 or counts.stage not in whole
             ):
-                with beside(path, "rejects.jsonl").open(encoding="utf-8") as lines:
-                    rejects.writelines(
-                        line for line in lines if json.loads(line)["stage"] == counts.stage
-                    )
+                rejects.writelines(
+                    line
+                    for line in _lines(beside(path, "rejects.jsonl"))
+                    if json.loads(line)["stage"] == counts.stage
+                )
         for _, _, path in shards:
-            with path.open(encoding="utf-8") as lines:
-                shutil.copyfileobj(lines, file)
+            file.writelines(_lines(path))
         with written(beside(output, "funnel.json")) as books:
             books.write(first.model_dump_json(indent=1) + "\n")
     return first
@@ -226,6 +238,17 @@ def funnel_of(output: Path) -> Funnel:
         return Funnel.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UsageError(f"{path} cannot be read: give a file that 'magicoder data' made") from None
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from file
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read ({error.strerror}): a shard is three files, the output, its "
+            "rejects.jsonl and its funnel.json"
+        ) from None
 
 
 def _shards(parts: Sequence[Path]) -> Iterator[tuple[Shard, Funnel, Path]]:
@@ -319,8 +342,12 @@ def written(path: Path) -> Iterator[TextIO]:
         file = part.open("w", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}): choose another") from None
-    with file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     os.replace(part, path)

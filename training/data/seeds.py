@@ -57,6 +57,21 @@ class Seeds(BaseModel):
     seed: int = 976
     bounds: Bounds = Bounds()
 
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _one(cls, sources: object) -> object:
+        return (sources,) if isinstance(sources, str) else sources
+
+    @field_validator("count", mode="before")
+    @classmethod
+    def _count(cls, count: object) -> object:
+        counts = count.values() if isinstance(count, dict) else (count,)
+        if isinstance(count, dict):
+            count = {_language(str(name)): number for name, number in count.items()}
+        if count is not None and not all(isinstance(n, int) and n > 0 for n in counts):
+            raise ValueError("write a whole number above 0, or one for each language")
+        return count
+
     @field_validator("extractor")
     @classmethod
     def _extractor(cls, name: str) -> str:

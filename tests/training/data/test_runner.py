@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from magicoder.errors import UsageError
+from magicoder.errors import MagicoderError, UsageError
 from magicoder.training.data import runner
 from magicoder.training.data.records import Document, Rejected
 from magicoder.training.data.runner import Shard, Step
@@ -163,6 +163,35 @@ def test_accounts_of_shards_are_added(tmp_path):
         "model": "m",
         "retries": {"429": 3, "1": 1, "2": 1},
     }
+
+
+def test_nothing_left_is_an_error_that_keeps_the_earlier_output(tmp_path):
+    output = tmp_path / "out.jsonl"
+    runner.run(Step({"source": source, "odd": odd}), output)
+    before = output.read_bytes()
+
+    def none(records):
+        yield from (Rejected(reason="all", record=record) for record in records)
+
+    with pytest.raises(MagicoderError, match=r"mostly for 'all': look into .*out\.rejects\.jsonl"):
+        runner.run(Step({"source": source, "none": none}), output)
+    assert output.read_bytes() == before
+    assert len(rows(tmp_path / "out.rejects.jsonl")) == 10
+    with pytest.raises(MagicoderError, match="'source' found nothing"):
+        runner.run(Step({"source": iter}), tmp_path / "new.jsonl")
+    assert not (tmp_path / "new.jsonl").exists()
+    empty = runner.run(Step({"source": iter}), tmp_path / "shard.jsonl", shard=Shard(2, 2))
+    assert empty.stages[0].count_out == 0
+
+
+def test_a_shard_without_its_rejects_is_named(tmp_path):
+    outputs = [tmp_path / f"{number}.jsonl" for number in (1, 2)]
+    for number, output in enumerate(outputs, 1):
+        runner.run(Step({"source": source, "odd": odd}), output, shard=Shard(number, 2))
+    (tmp_path / "2.rejects.jsonl").unlink()
+    with pytest.raises(UsageError, match=r"2\.rejects\.jsonl cannot be read"):
+        runner.merge(outputs, tmp_path / "merged.jsonl")
+    assert not (tmp_path / "merged.jsonl").exists()
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "a/b", "1/2/3", "-1/2", "1/0"])

@@ -158,7 +158,7 @@ def test_rejects_hold_no_text_of_documents(tmp_path):
         ({"sources": []}, "at least 1"),
         ({"languages": ["klingon"]}, "no language 'klingon': use one of python,"),
         ({"count": {"klingon": 3}}, "no language 'klingon'"),
-        ({"count": 0}, "greater than 0"),
+        ({"count": 0}, "whole number above 0"),
         ({"extractor": "magic"}, "no extractor 'magic': use one of paper, syntax"),
         ({"licenses": ["nonsense"]}, "no license 'nonsense'"),
         ({"color": 1}, "color"),

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from magicoder.errors import UsageError
 from magicoder.training.data.store import Store
 
 
@@ -85,6 +86,16 @@ def test_a_killed_process_leaves_the_store_whole_with_all_that_it_put(tmp_path):
     assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     store.put("new", "x", max_tokens=1, cut=False)
     store.close()
+
+
+def test_what_is_no_store_is_one_line(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    path.write_text("notes of mine\n" * 99)
+    with pytest.raises(UsageError, match="cannot keep answers"):
+        Store(path)
+    assert path.read_text() == "notes of mine\n" * 99
+    with pytest.raises(UsageError, match="cannot keep answers"):
+        Store(path / "below.sqlite")
 
 
 def test_processes_share_a_store(tmp_path):

@@ -154,7 +154,8 @@ def test_auto_uses_structured_output_where_the_endpoint_is_vllm_and_counts_it(
     source = [question(str(n), extra={"structured_outputs": {"regex": "a"}}) for n in range(3)]
     account = Account()
     found = ask(server, store, iter([*source, question("bare")]), account)
-    assert ["structured_outputs" in body for _, body in server.requests] == [held] * 3 + [False]
+    asked = {b["messages"][-1]["content"]: "structured_outputs" in b for _, b in server.requests}
+    assert asked == {"0": held, "1": held, "2": held, "bare": False}
     assert [item.structured for item in found] == [held] * 3 + [False]
     books = account.summary()
     assert (books["structured"], books["two_sections"]) == ((3, 1) if held else (0, 4))
@@ -526,6 +527,7 @@ assert [item.text for item in found] == [f"to {n}" for n in range(int(first), in
 """
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_store(faulty_server, tmp_path):
     server = faulty_server(good)
     path = tmp_path / "answers.sqlite"

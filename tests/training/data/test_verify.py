@@ -131,7 +131,7 @@ CASES = {
     ),
 }
 every_language = pytest.mark.parametrize("name", CASES)
-SLOW = {"cpp", "java", "typescript"}  # compilers that take most of a second
+SLOW = {"cpp", "go", "java", "rust", "typescript"}  # compilers that take most of a second
 in_every_language = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES]
 )
@@ -215,6 +215,7 @@ def test_a_missing_toolchain_is_named(sandbox: Sandbox, monkeypatch: pytest.Monk
     assert found == Verification(level="parsed", note="no toolchain: gone")
 
 
+@pytest.mark.slow
 def test_all_attempts_tell_how_hard_a_problem_is(sandbox: Sandbox) -> None:
     python = languages.by_name("python")
     right, wrong = "def f(x):\n    return x + 1\n", "def f(x):\n    return x\n"
@@ -521,6 +522,7 @@ def test_a_sample_that_brings_tests_is_asked_one_set_less(teacher, verify) -> No
     assert len(server.requests) == 2
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_or_run_twice(teacher, verify, runs, tmp_path: Path) -> None:
     server = teacher()
     samples = [sample(0), sample(1, WRONG)]

@@ -168,6 +168,7 @@ def _from_folder(name: str, folder: Path) -> list[Task]:
 
 def _from_hub(name: str) -> Iterator[Task]:
     datasets = require("datasets", "data")
+    require("huggingface_hub.utils.logging", "data").set_verbosity_error()
     for source in BENCHMARKS[name].hub:
         try:
             rows = datasets.load_dataset(
@@ -177,7 +178,8 @@ def _from_hub(name: str) -> Iterator[Task]:
             where = source.data_files or source.path
             raise MagicoderError(
                 f"benchmark '{name}' cannot be had from {where} ({str(error).splitlines()[0]}): "
-                "connect to the network, or name a folder that holds it"
+                "connect to the network, or name a folder that holds it (--benchmarks, or "
+                "MAGICODER_BENCHMARKS), or none"
             ) from None
         marked = ({**row, "_file": source.name, "_number": i} for i, row in enumerate(rows))
         yield from _tasks(name, BENCHMARKS[name], marked, source.path)

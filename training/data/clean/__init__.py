@@ -18,6 +18,7 @@ from magicoder.training.data.benchmarks.tasks import Task
 from magicoder.training.data.clean import duplicates, quality
 from magicoder.training.data.clean.layers import Exact, Layer, MinHash, Ngrams, without
 from magicoder.training.data.clean.meaning import Meaning
+from magicoder.training.data.embedding import embed
 from magicoder.training.data.records import Sample
 from magicoder.training.data.runner import Stage, Step
 
@@ -74,6 +75,22 @@ LAYERS: dict[str, Callable[[Sequence[Task], Clean], Layer]] = {
 }
 
 
+def ready(config: Clean) -> None:
+    """See that the embedding model and the benchmarks can be had, by a small part of them.
+
+    Raises:
+        UsageError, MagicoderError: as `step`.
+    """
+    if config.benchmarks is None and not config.against:
+        return
+    if config.benchmarks == "hub":
+        benchmarks.load("hub", config.names[:1] or ("humaneval",))
+    elif config.benchmarks and not Path(config.benchmarks).expanduser().is_dir():
+        benchmarks.load(config.benchmarks)
+    if config.embedding and "meaning" in config.layers:
+        embed([""], config.embedding)
+
+
 def step(config: Clean, *, source: Path) -> Step:
     """Samples of the JSONL file `source` in, those worth training on out.
 
@@ -81,6 +98,7 @@ def step(config: Clean, *, source: Path) -> Step:
         UsageError: a benchmark, or a file of tasks, is missing or cannot be read.
         MagicoderError: the hub cannot be reached.
     """
+    ready(config)
     tasks = benchmarks.load(config.benchmarks, config.names) if config.benchmarks else []
     for path in config.against:
         tasks += benchmarks.from_file(path)

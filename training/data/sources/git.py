@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from magicoder.errors import UsageError
 from magicoder.training.data.records import Document, Rejected
 from magicoder.training.data.sources import fetch, tree
 from magicoder.training.data.sources.base import Wanted
@@ -11,7 +12,10 @@ from magicoder.training.data.sources.base import Wanted
 
 def documents(name: str, wanted: Wanted) -> Iterator[Document | Rejected]:
     """The source files of the repository; its version is the commit."""
-    if Path(name).expanduser().exists():
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not ((folder / ".git").exists() or (folder / "HEAD").exists()):
+        raise UsageError(f"git:{name} is no repository: write dir:{name} for a plain folder")
+    if folder.exists():
         name = Path(name).expanduser().absolute().as_uri()  # --depth works on addresses alone
 
     def clone(folder: Path) -> fetch.Package:
