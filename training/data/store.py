@@ -3,8 +3,7 @@
 import sqlite3
 from pathlib import Path
 from threading import Lock
-
-from filelock import FileLock
+from time import sleep
 
 from magicoder.errors import UsageError
 
@@ -23,9 +22,7 @@ class Store:
         self._lock = Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # SQLite does not wait for another process that makes the same file
-            with FileLock(path.with_name(f".{path.name}.lock")):
-                self._open(path)
+            self._open(path)
         except (OSError, sqlite3.DatabaseError) as error:
             raise UsageError(
                 f"{path} cannot keep answers ({error}): name another store, or move it away"
@@ -33,7 +30,15 @@ class Store:
 
     def _open(self, path: Path) -> None:
         self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
+        # Here alone SQLite does not wait for another process that makes the same file
+        for patience in range(200, -1, -1):
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                break
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or not patience:
+                    raise
+                sleep(0.05)
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS answer"
