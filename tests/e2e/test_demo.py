@@ -40,7 +40,7 @@ def answers(out: Path) -> int:
         return 0
     with closing(sqlite3.connect(store)) as connection:
         try:
-            return int(connection.execute("select count(*) from answers").fetchone()[0])
+            return int(connection.execute("select count(*) from answer").fetchone()[0])
         except sqlite3.OperationalError:  # the table is not there yet
             return 0
 
