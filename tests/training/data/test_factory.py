@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from magicoder.errors import UsageError
+from magicoder.errors import MagicoderError, UsageError
 from magicoder.training.data import factory
 
 LEAST = "output: out\nseeds: {sources: ['dir:src']}\n"
@@ -73,6 +74,19 @@ def test_what_is_wrong_is_named(recipe, text, says):
     assert "\n" not in str(caught.value)
 
 
+def test_what_cleaning_lacks_is_told_before_anything_is_paid_for(recipe, tmp_path):
+    text = LEAST.replace("output: out", f"output: {tmp_path / 'out'}")
+    excerpts = Path(__file__).parents[2] / "data" / "benchmarks"
+    for clean, says in [
+        ("benchmarks: /nowhere", "no benchmarks in"),
+        (f"benchmarks: {excerpts}, embedding: /nowhere", "embedding model"),
+    ]:
+        path = recipe(text + f"clean: {{{clean}}}\n")
+        with pytest.raises(MagicoderError, match=says):
+            next(factory.works(factory.load(path)))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_errors_of_a_run_are_one_line(recipe, tmp_path):
     (tmp_path / "src").mkdir()
@@ -83,6 +97,7 @@ def test_errors_of_a_run_are_one_line(recipe, tmp_path):
         (LEAST.replace("['dir:src']", "['dir:src'], licenses: [any]"), 1, "magicoder serve"),
     ]:
         whole = text + "teacher: {base_url: 'http://127.0.0.1:1/v1', structured: never}\n"
+        whole += "clean: {benchmarks: null}\n"
         done = subprocess.run(
             [sys.executable, "-m", "magicoder", "data", "run", str(recipe(whole))],
             capture_output=True,
