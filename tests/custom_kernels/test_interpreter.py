@@ -13,8 +13,8 @@ TESTS = Path(__file__).parent / "interpreted"
 @pytest.mark.parametrize("speed", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
 def test_kernels_in_the_interpreter(speed: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", TESTS, "-q", "-m", speed],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        [sys.executable, "-m", "pytest", TESTS, "-q", "-n", "2", "-m", speed],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

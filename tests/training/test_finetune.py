@@ -12,8 +12,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from magicoder.custom_kernels import ATTENTION
 from magicoder.errors import MagicoderError, UsageError
-from magicoder.training import attention, finetune, packing
+from magicoder.training import finetune, packing
 from magicoder.training.recipe import Recipe
 
 
@@ -213,7 +214,7 @@ def test_the_adapter_is_in_peft_s_format(recipe):
 
 def test_all_weights_come_out_as_a_model_that_needs_nothing_of_ours(recipe):
     folder = finetune.run(recipe(lora=None))
-    assert attention.NAME not in (folder / "config.json").read_text()
+    assert ATTENTION not in (folder / "config.json").read_text()
     assert AutoTokenizer.from_pretrained(folder).eos_token == "</s>"
     before, after = (
         AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (recipe().model, folder)

@@ -1,11 +1,12 @@
 """Packed against unpacked: plain transformers, one document a forward, is the truth."""
 
+import peft
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from magicoder.errors import MagicoderError
-from magicoder.training import attention, packing
+from magicoder.custom_kernels import ATTENTION
+from magicoder.training import packing
 from magicoder.training.loss import SupervisedLoss
 from magicoder.training.packing import IGNORED, Document
 
@@ -26,6 +27,13 @@ FAMILIES = {
     "mistral": {"sliding_window": 7},
     "starcoder2": {"sliding_window": 7},
     "gemma": {},
+    "gemma2": {
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 7,
+        "attn_logit_softcapping": 0.5,
+        "final_logit_softcapping": 0.1,
+    },
+    "gemma3_text": {"sliding_window": 7},
     "granite": {"logits_scaling": 8.0, "attention_multiplier": 0.1},
 }
 
@@ -70,7 +78,7 @@ def unpacked_loss(model, chosen):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_loss_and_gradients_equal_the_unpacked_ones(family):
     chosen = documents(31, 1, 2, 17, 9)
-    packed, plain = model_of(family, attention.NAME), model_of(family, "eager")
+    packed, plain = model_of(family, ATTENTION), model_of(family, "eager")
     ours, theirs = packed_loss(packed, chosen), unpacked_loss(plain, chosen)
     torch.testing.assert_close(ours.double(), theirs, rtol=1e-6, atol=0)
     ours.backward()
@@ -82,7 +90,7 @@ def test_packed_loss_and_gradients_equal_the_unpacked_ones(family):
 
 def test_in_float64_they_agree_to_rounding():
     chosen = documents(31, 1, 2, 17, 9)
-    packed = model_of("llama", attention.NAME, torch.float64)
+    packed = model_of("llama", ATTENTION, torch.float64)
     plain = model_of("llama", "eager", torch.float64)
     # The norms of transformers compute in float32, in both
     ours, theirs = packed_loss(packed, chosen), unpacked_loss(plain, chosen)
@@ -111,7 +119,7 @@ def gradient_among(model, lengths, seed):
 @pytest.mark.parametrize("others", [(20, 13), (9, 24), (33, 0), (0, 33)], ids=str)
 def test_a_document_s_gradient_is_its_own_to_the_bit(others, dtype):
     """In a row of one length: for another, BLAS may take another kernel, which rounds otherwise."""
-    model = model_of("llama", attention.NAME, dtype)
+    model = model_of("llama", ATTENTION, dtype)
     truth = gradient_among(model, (20, 13), 1)
     assert truth.abs().sum() > 0
     assert torch.equal(truth, gradient_among(model, others, 5))
@@ -119,7 +127,7 @@ def test_a_document_s_gradient_is_its_own_to_the_bit(others, dtype):
 
 @pytest.mark.parametrize("others", [(1, 2), (64, 100), (0, 0)], ids=str)
 def test_in_a_row_of_another_length_only_rounding_differs(others):
-    model = model_of("llama", attention.NAME)
+    model = model_of("llama", ATTENTION)
     truth, other = gradient_among(model, (20, 13), 1), gradient_among(model, others, 5)
     assert (truth - other).abs().max() <= 1e-6 * truth.abs().max()
 
@@ -132,34 +140,75 @@ def test_a_leak_would_be_seen():
     assert not torch.equal(first, second)
 
 
+def test_permuting_the_documents_permutes_their_gradients_and_nothing_else():
+    model = model_of("llama", ATTENTION)
+    chosen = documents(12, 1, 20, 7)
+    order = [2, 0, 3, 1]
+    permuted = [chosen[index] for index in order]
+    for place, index in enumerate(order):
+        ours, theirs = gradient(model, permuted, place), gradient(model, chosen, index)
+        assert torch.equal(ours, theirs), index
+    losses = [packed_loss(model, each) for each in (chosen, permuted)]
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-6, atol=0)
+
+
+def test_another_document_changes_no_hidden_state():
+    model = model_of("llama", ATTENTION)
+
+    def hidden(chosen):
+        pack = packing.collate(chosen)
+        return model.base_model(
+            input_ids=pack.input_ids,
+            position_ids=pack.position_ids,
+            cu_seqlens=pack.cu_seqlens,
+            lengths=pack.lengths,
+        ).last_hidden_state[0]
+
+    before, own, after = documents(9)[0], documents(20)[0], documents(24)[0]
+    truth = hidden([before, own, after])
+    other = hidden([documents(9, seed=5)[0], own, documents(24, seed=6)[0]])
+    same = (truth == other).all(1)
+    assert same[9:29].all()
+    assert not same[:9].any()
+    assert not same[29:].any()
+
+
 def test_a_response_s_rows_alone_pass_the_projection():
-    model = model_of("llama", attention.NAME)
-    seen = []
-    model.lm_head.register_forward_hook(lambda _, given, __: seen.append(given[0].shape))
-    packed_loss(model, documents(30, 10))
-    assert seen == [(15 + 5, 32)]
+    """Not a number in every other row changes nothing: nothing is computed of them."""
+    model = model_of("llama", ATTENTION)
+    pack = packing.collate(documents(30, 10))
+    hidden = torch.randn(1, 40, 32)
+    broken = torch.full_like(hidden, torch.nan)
+    broken[0, pack.rows] = hidden[0, pack.rows]
+    broken.requires_grad_()
+    loss = SupervisedLoss(model)(broken, pack)
+    assert torch.equal(loss, SupervisedLoss(model)(hidden, pack))
+    loss.backward()
+    assert broken.grad[0, pack.rows].all()
+    assert broken.grad.count_nonzero() == (15 + 5) * 32
+    assert model.lm_head.weight.grad.isfinite().all()
+
+
+def test_a_projection_with_an_adapter_computes_its_own_logits():
+    model = model_of("llama", ATTENTION)
+    chosen = documents(30, 10)
+    pack = packing.collate(chosen)
+    hidden = torch.randn(1, 40, 32)
+    plain = SupervisedLoss(model)(hidden, pack)
+    config = peft.LoraConfig(target_modules=["lm_head"], init_lora_weights=False)
+    adapted = peft.get_peft_model(model, config)
+    loss = SupervisedLoss(adapted)(hidden, pack)
+    logits = adapted.get_output_embeddings()(hidden[0, pack.rows])
+    truth = torch.nn.functional.cross_entropy(logits, pack.targets, reduction="sum")
+    torch.testing.assert_close(loss, truth, rtol=1e-6, atol=0)
+    assert loss != plain
+    loss.backward()
+    assert all(p.grad.any() for n, p in adapted.named_parameters() if "lora" in n)
 
 
 def test_no_target_gives_zero_and_a_gradient_of_zero():
-    model = model_of("llama", attention.NAME)
+    model = model_of("llama", ATTENTION)
     loss = packed_loss(model, [Document([5, 6, 7], [IGNORED] * 3)])
     loss.backward()
     assert loss.item() == 0
     assert all(weight.grad is None or not weight.grad.any() for weight in model.parameters())
-
-
-def test_capped_logits_are_those_of_transformers():
-    """Gemma 2 caps its logits; its attention, capped as well, is refused by name."""
-    torch.manual_seed(0)
-    config = AutoConfig.for_model("gemma2", **SMALL, final_logit_softcapping=0.1)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    document = documents(12)[0]
-    out = model(input_ids=torch.tensor([document.ids]), output_hidden_states=True)
-    pack = packing.collate([document])
-    truth = torch.nn.functional.cross_entropy(
-        out.logits[0, pack.rows], pack.targets, reduction="sum"
-    )
-    ours = SupervisedLoss(model)(out.hidden_states[-1], pack)
-    torch.testing.assert_close(ours, truth, rtol=1e-6, atol=0)
-    with pytest.raises(MagicoderError, match="softcap"):
-        packed_loss(model_of("gemma2", attention.NAME), [document])
