@@ -26,7 +26,7 @@ test: install style types imports ## Everything: all checks and all tests
 	$(BIN)/python -m pytest
 
 check: install style types imports ## The fast loop, under 3 minutes
-	$(BIN)/python -m pytest -n 2 -m "not slow and not e2e"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not e2e"
 
 style:
 	$(BIN)/ruff format --check .

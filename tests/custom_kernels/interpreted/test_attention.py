@@ -106,6 +106,7 @@ def test_forward_and_backward(
     check(draw(lengths, dtype), lengths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("heads", "group", "head_dim"), [(3, 3, 64), (4, 4, 16), (6, 3, 8), (2, 1, 24), (2, 2, 128)]
@@ -117,6 +118,7 @@ def test_shared_keys_and_head_dims(
     check(draw(lengths, dtype, heads, group, head_dim), lengths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("window", [2, 15, 16, 17, 33, 50, 69, 70, 1000])
 def test_sliding_window(window: int, dtype: torch.dtype, check: Callable[..., None]) -> None:
@@ -273,7 +275,7 @@ def test_tanh_to_the_last_bits() -> None:
 # What a document gives depends on nothing else.
 
 
-@pytest.mark.parametrize("window", [None, 9])
+@pytest.mark.parametrize("window", [None, pytest.param(9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("changed", [0, 1, 2, 3])
 def test_a_document_touches_no_other(changed: int, window: int | None) -> None:
     lengths = (20, 37, 1, 18)

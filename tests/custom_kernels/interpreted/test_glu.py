@@ -105,6 +105,7 @@ def test_forward_and_backward(
     assert_as_exact_as_pytorch(as_exact, *inputs(shape, dtype), activation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_strides(dtype: torch.dtype, activation: str, as_exact: Check) -> None:

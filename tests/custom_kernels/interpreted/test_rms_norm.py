@@ -145,6 +145,7 @@ def test_forward_and_backward(
     check_add(add_inputs(shape, dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("cast", "offset"), HOW)
 def test_other_arithmetic(
@@ -165,6 +166,7 @@ def test_more_shapes(
     check_add(add_inputs((rows, hidden), dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1, 2), (33, 2), (150, 3)])
 def test_narrow_rows(shape: tuple[int, ...], dtype: torch.dtype, check_add: Check) -> None:
