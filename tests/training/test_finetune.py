@@ -75,9 +75,10 @@ def stop_at(number):
 
 LORA = {"lora": {"rank": 4, "alpha": 8, "dropout": 0.3}}
 FULL = {"lora": None, "dtype": "bfloat16", "optimizer": {"name": "adafactor"}}
+IN_8_BITS = {"lora": None, "dtype": "bfloat16", "optimizer": {"name": "adamw8bit"}}
 
 
-@pytest.mark.parametrize("changed", [LORA, FULL], ids=["lora", "full"])
+@pytest.mark.parametrize("changed", [LORA, FULL, IN_8_BITS], ids=["lora", "full", "8 bits"])
 def test_an_interrupted_run_ends_with_the_same_bits(recipe, changed):
     whole, broken = recipe("whole", **changed), recipe("broken", **changed)
     truth = weights(finetune.run(whole))
