@@ -65,8 +65,8 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    cu_seqlens: Tensor,
-    lengths: tuple[int, ...],
+    cu_seqlens: Tensor | None = None,
+    lengths: tuple[int, ...] | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -82,7 +82,8 @@ def packed_attention(
     Args:
         module: the calling layer; `attention_mask` is None. Both are transformers' convention.
         query: `(1, heads, T, head_dim)`; key and value may have fewer heads, which are shared.
-        cu_seqlens: `(D + 1,)` int32 on the query's device; lengths: the same on the host.
+        cu_seqlens: `(D + 1,)` int32 on the query's device.
+        lengths: the documents' lengths on the host; without them cu_seqlens is read back.
         dropout: what share of the weights is dropped; PyTorch computes it where it is not 0.
         sliding_window: how many tokens back a token sees, itself included.
         softcap: bounds the scores, as Gemma 2 does.
@@ -94,6 +95,11 @@ def packed_attention(
         MagicoderError: the model's attention does more than this one.
     """
     kind = type(module).__name__
+    if cu_seqlens is None or query.shape[2] != key.shape[2]:
+        raise MagicoderError(
+            f"{ATTENTION} is for packs: give the model's forward cu_seqlens, without a cache; to "
+            "generate, call model.set_attn_implementation('sdpa')"
+        )
     if s_aux is not None:
         raise MagicoderError(
             f"{kind} has attention sinks, which packing cannot do: use another model"
@@ -108,6 +114,8 @@ def packed_attention(
                 f"{kind} has both a softcap and dropout: set attention_dropout to 0 in its config"
             )
         say_once("packed attention", f"{kind} drops weights (attention_dropout in its config)")
+        if lengths is None:
+            lengths = tuple(cu_seqlens.diff().tolist())
         out = _with_dropout(query, key, value, lengths, scaling, dropout, sliding_window)
         return out.transpose(1, 2).contiguous(), None
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))

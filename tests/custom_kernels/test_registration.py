@@ -206,7 +206,8 @@ def attend(
     ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
     function = AttentionInterface()[ATTENTION]
     states = module or nn.Identity(), query, key, value, None
-    out, weights = function(*states, cu_seqlens=ends, lengths=lengths, **more)
+    given = None if more.pop("omit_lengths", False) else lengths
+    out, weights = function(*states, cu_seqlens=ends, lengths=given, **more)
     assert weights is None
     assert out.shape == (1, tokens, 2, 16)
     return out
@@ -243,3 +244,21 @@ def test_attention_refuses_a_model_that_looks_ahead() -> None:
     module.is_causal = False
     with pytest.raises(MagicoderError, match="Identity is not causal"):
         attend(module=module)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_model_for_packs_says_what_it_needs(cached: bool) -> None:
+    model = LlamaForCausalLM._from_config(CONFIG, attn_implementation=ATTENTION).eval()
+    tokens = torch.arange(8).reshape(1, 8)
+    given: dict[str, Any] = {}
+    if cached:
+        given["cu_seqlens"] = torch.tensor([0, 8], dtype=torch.int32)
+        given["past_key_values"] = model(tokens, use_cache=True, **given).past_key_values
+    with pytest.raises(MagicoderError, match=r"cu_seqlens.*set_attn_implementation\('sdpa'\)"):
+        model(tokens, **given)
+    model.set_attn_implementation("sdpa")
+    assert model.generate(tokens, max_new_tokens=2, do_sample=False).shape == (1, 10)
+
+
+def test_lengths_may_be_left_out() -> None:
+    assert torch.equal(attend(), attend(omit_lengths=True))
