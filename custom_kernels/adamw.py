@@ -107,20 +107,28 @@ class AdamW8bit(Optimizer):
         Raises:
             ValueError: another optimizer saved it, or the parameters had other shapes.
         """
-        super().load_state_dict(state_dict)
-        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=True):
-            for index, weight in zip(saved["params"], group["params"], strict=True):
+        states = []
+        for saved, group in zip(state_dict["param_groups"], self.param_groups, strict=False):
+            if not saved.keys() >= group.keys():
+                raise ValueError("state_dict is another optimizer's: give what AdamW8bit saved")
+            for index, weight in zip(saved["params"], group["params"], strict=False):
                 state = state_dict["state"].get(index)
                 if state is None:
                     continue
-                if "scales" not in state or state["exp_avg"].shape != weight.shape:
-                    self.state.clear()
+                new = self._new_state(weight)
+                if not all(
+                    name in state and state[name].shape == x.shape and state[name].dtype == x.dtype
+                    for name, x in new.items()
+                ):
                     raise ValueError(
                         f"state_dict does not fit parameter {index} of shape "
                         f"{tuple(weight.shape)}: give what AdamW8bit saved for these parameters"
                     )
-                for name in ("exp_avg", "exp_avg_sq", "scales"):
-                    self.state[weight][name] = state[name].to(weight.device, copy=True)
+                states.append((weight, {name: state[name] for name in new}))
+        super().load_state_dict(state_dict)  # refuses groups of other sizes
+        for weight, state in states:
+            for name, x in state.items():
+                self.state[weight][name] = x.to(weight.device, copy=True)
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update every parameter that has a gradient.
@@ -169,15 +177,19 @@ class AdamW8bit(Optimizer):
             )
         state: dict[str, Any] = self.state[weight]
         if not state:
-            coded, device = weight.numel() >= SMALLEST, weight.device
-            for name, kind in (("exp_avg", torch.int8), ("exp_avg_sq", torch.uint8)):
-                dtype = kind if coded else torch.float32
-                state[name] = torch.zeros(weight.shape, dtype=dtype, device=device)
-            blocks = -(-weight.numel() // BLOCK) if coded else 0
-            state["scales"] = torch.zeros(3, blocks, device=device)
-            state["step"] = 0
+            state.update(self._new_state(weight), step=0)
         state["step"] += 1
         return state
+
+    @staticmethod
+    def _new_state(weight: Tensor) -> dict[str, Tensor]:
+        coded, device = weight.numel() >= SMALLEST, weight.device
+        state = {}
+        for name, kind in (("exp_avg", torch.int8), ("exp_avg_sq", torch.uint8)):
+            dtype = kind if coded else torch.float32
+            state[name] = torch.zeros(weight.shape, dtype=dtype, device=device)
+        blocks = -(-weight.numel() // BLOCK) if coded else 0
+        return state | {"scales": torch.zeros(3, blocks, device=device)}
 
 
 def unsupported(weight: Tensor) -> str | None:

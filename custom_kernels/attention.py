@@ -54,8 +54,8 @@ def packed_attention(
         cu_seqlens: `(documents + 1,)` int32 on q's device: where documents begin, and T at the end.
             A document may be empty.
         lengths: the documents' lengths in tokens, on the host. They are believed to be those of
-            cu_seqlens, and nothing waits for the device. Without them cu_seqlens is read back, once
-            for the same unchanged tensor.
+            cu_seqlens where it is on a GPU, and nothing waits for the device. Without them
+            cu_seqlens is read back, once for the same unchanged tensor.
         scale: what q k^T is multiplied by; 1 / sqrt(D) unless given.
         window: how many tokens a token sees, itself included; all before it unless given.
         softcap: bounds the scores, as Gemma 2 does.
@@ -242,6 +242,9 @@ def _check(
             raise ValueError(f"lengths has {len(lengths)} documents, and cu_seqlens {documents}")
         if any(length < 0 for length in lengths) or sum(lengths) != tokens:
             raise ValueError(f"lengths must be at least 0 and sum to the {tokens} tokens of q")
+        on_host = cu_seqlens.device.type == "cpu" and not torch.compiler.is_compiling()
+        if on_host and _lengths(cu_seqlens, tokens) != list(lengths):
+            raise ValueError("lengths are not those of cu_seqlens: make both of the same documents")
     if window is not None and window < 1:
         raise ValueError(f"window is {window}; it must be at least 1: a token sees itself")
     for name, number in (("scale", scale), ("softcap", softcap)):
@@ -269,7 +272,8 @@ def tiles(cu_seqlens: Tensor, tokens: int, block: int) -> Tensor:
     first, so that no program with much work is left for the end. The host only knows how many tiles
     there are at most; the surplus rows are zero and come last.
     """
-    begins, lengths = cu_seqlens[:-1], cu_seqlens.diff()
+    edges = cu_seqlens.clamp(0, tokens)  # no tile lies outside the pack, whatever cu_seqlens says
+    begins, lengths = edges[:-1], edges.diff().clamp(min=0)
     counts = (lengths + block - 1) // block
     ends = counts.cumsum(0)
     index = torch.arange(_most_tiles(cu_seqlens, tokens, block), device=cu_seqlens.device)

@@ -587,6 +587,8 @@ def _check_shapes(
                 f"{name} is {index.dtype} of shape {tuple(index.shape)}: give int64 of one "
                 "dimension"
             )
+        if index is not None and index.is_meta and not hidden.is_meta:
+            raise ValueError(f"{name} is on meta and holds no values: give it on the host")
     supervised = hidden[..., 0].numel() if rows is None else len(rows)
     if len(targets) != supervised:
         what = "hidden has" if rows is None else "rows are"
@@ -596,7 +598,7 @@ def _check_shapes(
 def _check_options(label_smoothing: float, softcap: float | None, chunk_bytes: int | None) -> None:
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing is {label_smoothing}: give 0..1")
-    if softcap is not None and not softcap > 0:
+    if softcap is not None and not 0 < softcap < math.inf:
         raise ValueError(f"softcap is {softcap}: give a positive number, or None for none")
     if chunk_bytes is not None and chunk_bytes < 1:
         raise ValueError(f"chunk_bytes is {chunk_bytes}: give a positive number of bytes")

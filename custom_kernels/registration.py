@@ -118,6 +118,13 @@ def packed_attention(
             lengths = tuple(cu_seqlens.diff().tolist())
         out = _with_dropout(query, key, value, lengths, scaling, dropout, sliding_window)
         return out.transpose(1, 2).contiguous(), None
+    if value.shape[-1] != key.shape[-1]:
+        raise MagicoderError(
+            f"{kind} has values narrower than its keys, which packing cannot do: use another model"
+        )
+    if torch.is_autocast_enabled(query.device.type):  # RoPE gives float32 there
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = (states.to(dtype) for states in (query, key, value))
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
     out = attention.packed_attention(
         q, k, v, cu_seqlens, lengths, scale=scaling, window=sliding_window, softcap=softcap

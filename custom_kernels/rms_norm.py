@@ -39,9 +39,9 @@ def rms_norm(
         logged once for each reason.
 
     Raises:
-        ValueError: another `cast`.
+        ValueError: a weight that does not fit, or another `cast`.
     """
-    _check(cast)
+    _check(x, weight, cast)
     reason = unsupported(x, weight)
     if reason is not None:
         say_once("RMSNorm", reason)
@@ -71,9 +71,9 @@ def add_rms_norm(
         `(..., hidden)`. Autograd keeps `total` and `weight`, not `x` and `residual`.
 
     Raises:
-        ValueError: x and residual differ in shape, or another `cast`.
+        ValueError: shapes that do not fit together, or another `cast`.
     """
-    _check(cast)
+    _check(x, weight, cast)
     if residual.shape != x.shape:
         shapes = f"{tuple(residual.shape)} and x {tuple(x.shape)}"
         raise ValueError(f"residual has shape {shapes}: expand one to the other's")
@@ -107,8 +107,6 @@ def unsupported(x: Tensor, weight: Tensor, residual: Tensor | None = None) -> st
             return f"the input is {x.dtype} and the {name} {other.dtype}"
         if other is not None and other.device != x.device:
             return f"the input is on {x.device} and the {name} on {other.device}"
-    if weight.shape != x.shape[-1:]:
-        return f"the weight has shape {tuple(weight.shape)}, not {tuple(x.shape[-1:])}"
     if not 0 < x.shape[-1] <= MAX_HIDDEN:
         return f"the hidden size {x.shape[-1]} is not in 1..{MAX_HIDDEN}"
     return None
@@ -339,6 +337,11 @@ def _rows(x: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 else rows.contiguous()
 
 
-def _check(cast: str) -> None:
+def _check(x: Tensor, weight: Tensor, cast: str) -> None:
+    if not x.dim() or weight.shape != x.shape[-1:]:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}: give one number for each of the last "
+            f"dimension of x, which has shape {tuple(x.shape)}"
+        )
     if cast not in CASTS:
         raise ValueError(f"cast is {cast!r}: give one of {CASTS}")

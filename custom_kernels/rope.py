@@ -49,6 +49,8 @@ def rope(
     _check(q, k, cos, sin)
     if inplace:
         _check_inplace(q=q, k=k)
+        if q is k:
+            raise ValueError("inplace: q and k are one tensor; clone one of them")
     reason = unsupported(q, k, cos, sin)
     if reason is not None:
         say_once("RoPE", reason)
@@ -137,7 +139,8 @@ def _rotate(
     """Fill `q_out` and `k_out`, which may be `q` and `k`."""
     batch, q_heads, tokens, head_dim = q.shape
     config = launch(head_dim, max(q_heads, k.shape[1]), q.element_size(), hardware.chip(q.device))
-    cos, sin = cos.contiguous(), sin.contiguous()
+    rows = max(len(cos), len(sin))
+    cos, sin = (angle.expand(rows, -1, -1).contiguous() for angle in (cos, sin))
     if q.numel() or k.numel():
         with hardware.on(q):
             grid = (triton.cdiv(tokens, config["TOKENS"]), batch)

@@ -33,7 +33,7 @@ from magicoder.custom_kernels.adamw import AdamW8bit
 from magicoder.errors import MagicoderError, UsageError
 from magicoder.training import packing
 from magicoder.training.loss import SupervisedLoss
-from magicoder.training.packing import Document
+from magicoder.training.packing import IGNORED, Document
 from magicoder.training.recipe import Lora, Recipe
 
 
@@ -98,6 +98,10 @@ def run(
         if recipe.lora:
             model = _with_lora(model, recipe.lora)
         model = kernelize(model.train())
+        if _documents_meet(backbone, device):
+            raise MagicoderError(
+                f"{recipe.model} has layers that mix the documents of a pack: train another model"
+            )
         loss_of = SupervisedLoss(model)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         report(f"training {sum(p.numel() for p in trained.values()):,} weights on {device.type}")
@@ -163,6 +167,29 @@ def run(
 
         # What the run was for
         return _export(model, tokenizer, recipe)
+
+
+@torch.no_grad()
+def _documents_meet(backbone: Any, device: torch.device) -> bool:
+    """Whether a document's hidden states depend on the one before it: state-space layers, say."""
+    random = _random_state()
+    states = []
+    for first in (1, 2):
+        pack = packing.collate(
+            [Document([first] * 8, [IGNORED] * 8), Document([3, 4, 5, 6] * 2, [])]
+        )
+        there = pack.to(device)
+        _set_random_state(random)
+        hidden = backbone(
+            input_ids=there.input_ids,
+            position_ids=there.position_ids,
+            cu_seqlens=there.cu_seqlens,
+            lengths=there.lengths,
+            use_cache=False,
+        ).last_hidden_state
+        states.append(hidden[0, 8:])
+    _set_random_state(random)
+    return not torch.equal(*states)
 
 
 def _batches(count: int, recipe: Recipe) -> Iterator[list[int]]:

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from magicoder.custom_kernels import ATTENTION
-from magicoder.training import packing
+from magicoder.training import finetune, packing
 from magicoder.training.loss import SupervisedLoss
 from magicoder.training.packing import IGNORED, Document
 
@@ -212,3 +212,14 @@ def test_no_target_gives_zero_and_a_gradient_of_zero():
     loss.backward()
     assert loss.item() == 0
     assert all(weight.grad is None or not weight.grad.any() for weight in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "meet"),
+    [("llama", {}, False), ("lfm2", {"layer_types": ["conv", "full_attention"]}, True)],
+)
+def test_layers_that_mix_the_documents_of_a_pack_are_noticed(kind, more, meet):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **SMALL, **more)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)
+    assert finetune._documents_meet(model.base_model, torch.device("cpu")) == meet

@@ -515,9 +515,14 @@ def test_refuses_sparse_gradients_and_foreign_states() -> None:
         AdamW8bit(embedding.parameters()).step()
     (weight,) = parameters(torch.float32, (10,))
     weight.grad = torch.ones(10)
-    for other in (torch.optim.AdamW([weight]), AdamW8bit([weight])):
+    for other, why in (
+        (torch.optim.AdamW([weight]), "another optimizer's"),
+        (torch.optim.SGD([weight], lr=0.5), "another optimizer's"),
+        (AdamW8bit([weight], lr=0.5), r"does not fit parameter 0 of shape \(11,\)"),
+    ):
         other.step()
         mine = AdamW8bit([nn.Parameter(torch.ones(11))])
-        with pytest.raises(ValueError, match=r"does not fit parameter 0 of shape \(11,\)"):
+        with pytest.raises(ValueError, match=why):
             mine.load_state_dict(other.state_dict())
         assert not mine.state
+        assert mine.param_groups[0]["lr"] == 1e-3

@@ -506,3 +506,19 @@ def test_bad_input_is_refused_before_a_launch(
     with pytest.raises(ValueError, match=r"^[a-z_]+ ") as error:
         packed_attention(**arguments)
     assert why in str(error.value)
+
+
+@pytest.mark.parametrize("edges", [(0, 3, 7), (0, 3, 9), (-1, 3, 8), (0, 5, 8)])
+def test_lengths_are_held_against_cu_seqlens_on_the_host(edges: tuple[int, ...]) -> None:
+    q = torch.randn(8, 1, 16)
+    with pytest.raises(ValueError, match="cu_seqlens"):
+        attention.packed_attention(q, q, q, torch.tensor(edges, dtype=torch.int32), (3, 5))
+
+
+@pytest.mark.parametrize("edges", [(0, 3, 90), (-7, 3, 8), (5, 1, 8)])
+def test_no_tile_lies_outside_the_pack(edges: tuple[int, ...]) -> None:
+    begin, length, first = attention.tiles(torch.tensor(edges, dtype=torch.int32), 8, 4).unbind(1)
+    assert (begin >= 0).all()
+    assert (length >= 0).all()
+    assert (begin + length <= 8).all()
+    assert (first >= 0).all()

@@ -274,3 +274,13 @@ def test_refuses_what_does_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=why):
         rope(q, k, cos, sin)
+
+
+@pytest.mark.parametrize("one", ["cos", "sin"])
+def test_cos_or_sin_may_be_shared_alone(one: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(2, heads, 5, 16, generator=draw) for heads in (3, 1))
+    angles = {name: torch.randn(2, 5, 16, generator=draw) for name in ("cos", "sin")}
+    angles[one] = angles[one][:1]
+    for ours, theirs in zip(rope(q, k, **angles), reference(q, k, **angles), strict=True):
+        assert torch.equal(ours, theirs)
