@@ -84,7 +84,7 @@ def test_a_peer_that_writes_over_its_inputs_is_compared_fairly() -> None:
         return run
 
     rows = list(harness.exactness(replace(kernel, peers=kernel.peers | {"c": careless}), CPU, "c"))
-    assert any(row["error"] > 0.1 for row in rows)  # it ruined its own backward
+    assert any(row["error"] > 0.02 for row in rows)  # it ruined its own backward
     assert all(row["pytorch"] < 0.1 for row in rows)  # and nobody else's
 
 

@@ -21,6 +21,7 @@ EXAMPLES = [
     Example(
         problem="Say hello to somebody.", solution="def hello(name):\n    print('Hello,', name)"
     ),
+    Example(problem="Is a list empty?", solution="def empty(items):\n    return not items"),
 ]
 
 
@@ -104,9 +105,11 @@ def test_packs_train_as_padded_batches_of_plain_transformers(documents):
     theirs, their_gradients = padded(documents)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     assert our_gradients.keys() == their_gradients.keys()
+    errors = {name: our_gradients[name] - truth for name, truth in their_gradients.items()}
     for name, truth in their_gradients.items():
-        error = (our_gradients[name] - truth).norm() / truth.norm()
-        assert error <= 1e-5, name
+        assert errors[name].norm() <= 2e-5 * truth.norm(), name  # a norm's alone: 1.4e-5 at most
+    whole = [torch.cat([x.flatten() for x in each.values()]) for each in (errors, their_gradients)]
+    assert whole[0].norm() <= 1e-5 * whole[1].norm()
 
 
 @pytest.mark.slow
