@@ -141,6 +141,7 @@ def test_a_token_that_sees_itself_alone(
         assert found[name].abs().max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("softcap", [0.5, 50.0])
 def test_softcap_and_scale(softcap: float, dtype: torch.dtype, check: Callable[..., None]) -> None:
@@ -193,6 +194,7 @@ def test_steps_divide_tiles(name: str, dtype: torch.dtype) -> None:
         assert config["WIDTH"] >= max(16, head_dim)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_strides(dtype: torch.dtype) -> None:
     lengths = (20, 17)

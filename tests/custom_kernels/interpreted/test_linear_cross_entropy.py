@@ -434,6 +434,7 @@ def allocations(path: Path, run: Any) -> list[tuple[int, int]]:
     return list(zip(sizes, itertools.accumulate(sizes), strict=True))
 
 
+@pytest.mark.slow
 def test_memory(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The peak is what the module says: a chunk and the gradients; then only these."""
     monkeypatch.setattr(linear_cross_entropy_module, "SLICE_BYTES", 2**13)
