@@ -23,7 +23,8 @@ demo: install ## The whole loop in small: data, training, serving, completion
 
 test: install style types imports ## Everything: all checks and all tests
 	@requirements/system.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m e2e
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not e2e"
 
 check: install style types imports ## The fast loop, under 3 minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not e2e"
