@@ -3,7 +3,8 @@
 import pytest
 
 from magicoder.errors import UsageError
-from magicoder.lsp.completion import RESERVE, Hole, Request, end, finish, request, window
+from magicoder.lsp.completion.hole import Hole
+from magicoder.lsp.completion.text import RESERVE, Request, end, finish, request, window
 
 
 def hole(text: str) -> Hole:

@@ -3,7 +3,7 @@
 import pytest
 
 from magicoder import languages
-from magicoder.lsp import instruct
+from magicoder.lsp.instruct import code as instruct
 
 PYTHON = """\
 import a

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from magicoder.errors import MagicoderError
-from magicoder.lsp import completion
-from magicoder.lsp.completion import Hole
+from magicoder.lsp.completion import text as completion
+from magicoder.lsp.completion.hole import Hole
 from magicoder.lsp.options import Options
 from magicoder.oss_instruct import Problem
 

@@ -8,41 +8,13 @@ import re
 from dataclasses import dataclass
 
 from magicoder.errors import UsageError
+from magicoder.lsp.completion.hole import Hole, line_feeds
 
 RESERVE = 16
 """Tokens of the context kept free for infilling and begin-of-text tokens."""
 
 LARGEST = 8192
 """UTF-8 bytes around the cursor at most: a longer prompt costs time at each keystroke."""
-
-
-@dataclass(frozen=True)
-class Hole:
-    """The text `before` and `after` a cursor."""
-
-    before: str
-    after: str
-
-    @classmethod
-    def at(cls, source: str, offset: int) -> "Hole":
-        """The hole at `offset`, in code points, of a document; all lines then end in a line feed"""
-        before, after = source[:offset], source[offset:]
-        return cls(_line_feeds(before), _line_feeds(after))
-
-    @property
-    def line_before(self) -> str:
-        """The cursor's line, up to the cursor."""
-        return self.before.rpartition("\n")[2]
-
-    @property
-    def line_after(self) -> str:
-        """The cursor's line, from the cursor on."""
-        return self.after.partition("\n")[0]
-
-    @property
-    def inside_line(self) -> bool:
-        """Whether text follows the cursor on its line, so that one line is all that fits."""
-        return bool(self.line_after.strip())
 
 
 @dataclass(frozen=True)
@@ -119,7 +91,7 @@ def end(hole: Hole, text: str) -> int | None:
 def finish(hole: Hole, asked: Request, text: str, *, cut: bool) -> str:
     """What to insert for a whole answer; empty: nothing. `cut`: the token limit ended it."""
     taken_back = hole.before[len(asked.prefix) :]
-    text = _line_feeds(text).removeprefix(taken_back)
+    text = line_feeds(text).removeprefix(taken_back)
     if cut and end(hole, text) is None and "\n" in text:
         text = text.rpartition("\n")[0]
     text = text[: end(hole, text + "\n")]
@@ -148,10 +120,6 @@ def _depth(text: str) -> int:
 
 def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
-
-
-def _line_feeds(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _last_bytes(text: str, size: int) -> str:

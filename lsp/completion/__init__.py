@@ -1,0 +1,1 @@
+"""Inline completions: small stages, each timed, and the engine that runs them."""

@@ -1,0 +1,1 @@
+"""Instruct tools: problems, solutions, explanations, fixes, documentation, tests, refactorings."""

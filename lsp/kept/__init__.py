@@ -1,0 +1,1 @@
+"""What became of the completions that were shown: a local log, off by default."""
