@@ -23,6 +23,7 @@ demo: install ## The whole loop in small: data, training, serving, completion
 
 test: install style types imports ## Everything: all checks and all tests
 	@requirements/system.sh
+	@requirements/editors.sh
 	$(BIN)/python -m pytest -m e2e
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not e2e"
 

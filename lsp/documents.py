@@ -1,50 +1,133 @@
-"""Open documents. pygls keeps them; these mend where its lines and positions leave LSP's text.
+"""Open documents: their text, kept equal to the editor's edit by edit, and who wants to hear of it.
 
-It splits lines as Python does, also at form feeds and U+2028, where LSP and editors do not, so that
-every later edit lands on a wrong line; and it puts a position past the end of the last line one
-character too early.
+Lines end at a line feed, a carriage return or both, and nowhere else, as LSP says; pygls, which
+keeps the documents, splits them as Python does, also at form feeds and U+2028. The starts of lines
+are mended edit by edit: a keystroke in a long file costs no pass over all of it.
 """
 
-import io
-from collections.abc import Sequence
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 from lsprotocol import types
-from pygls.workspace import PositionCodec, ServerTextPosition, TextDocument
+from pygls.workspace import PositionCodec, TextDocument
+
+from magicoder import languages
+from magicoder.languages import Language
+from magicoder.lsp.trees import Source
+
+_LINE_END = re.compile("\r\n|\r|\n")
 
 
-class Codec(PositionCodec):
-    """Positions in utf-8, utf-16 or utf-32 units to code points; what lies outside is clamped."""
+@dataclass(frozen=True)
+class Edit:
+    """`text` in place of [start, end), in code points of the text before it."""
 
-    def position_from_client_units(
-        self, lines: Sequence[str], position: types.Position
-    ) -> ServerTextPosition:
-        if not lines:
-            return ServerTextPosition(0, 0)
-        if position.line >= len(lines):
-            return ServerTextPosition(len(lines) - 1, len(lines[-1]))
-        line = lines[position.line].rstrip("\r\n")
-        units = 0
-        for column, char in enumerate(line):
-            if units >= position.character:
-                return ServerTextPosition(position.line, column)
-            units += self.impl.code_units_for_char(char)
-        return ServerTextPosition(position.line, len(line))
+    start: int
+    end: int
+    text: str
+
+
+Listener = Callable[["Document", Edit], None]
 
 
 class Document(TextDocument):
-    """A document whose lines end at a line feed, a carriage return or both, and nowhere else."""
+    """An open document; offsets are code points into `source`."""
 
-    @classmethod
-    def opened(cls, item: types.TextDocumentItem, codec: PositionCodec) -> "Document":
-        """The document that an editor opened; `codec` tells the position encoding agreed on."""
-        return cls(
-            item.uri,
-            source=item.text,
-            version=item.version,
-            language_id=item.language_id,
-            position_codec=Codec(codec.encoding),
-        )
+    def __init__(self, item: types.TextDocumentItem, codec: PositionCodec) -> None:
+        """What an editor opened; `codec` tells the position encoding agreed on."""
+        super().__init__(item.uri, item.text, item.version, item.language_id, position_codec=codec)
+        self._text = item.text
+        self._starts = [0, *_line_starts(item.text, 0, len(item.text))]
+        self._listeners: list[Listener] = []
+
+    @property
+    def source(self) -> str:
+        return self._text
+
+    @property
+    def language(self) -> Language | None:
+        """By the editor's word, else by the file's name; None for plain text."""
+        return languages.by_name(self.language_id or "") or languages.by_path(self.path)
+
+    @cached_property
+    def syntax(self) -> Source:
+        """The text with its tree; follows the edits from its first use on."""
+        return Source(self._text, self.language)
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` with the document and each edit, after it is applied."""
+        self._listeners.append(listener)
+
+    def unsubscribe(self) -> None:
+        """Nobody hears of edits any more."""
+        self._listeners.clear()
+
+    def apply_change(self, change: types.TextDocumentContentChangeEvent) -> None:
+        """Take one change of the editor's."""
+        start, end = 0, len(self._text)
+        if isinstance(change, types.TextDocumentContentChangePartial):
+            start = self.offset_at_position(change.range.start)
+            end = max(start, self.offset_at_position(change.range.end))
+        self.apply(Edit(start, end, change.text))
+
+    def apply(self, edit: Edit) -> None:
+        """Take one edit, and tell those who subscribed."""
+        # The line before too: a line feed right after its carriage return would join it.
+        first = bisect_right(self._starts, max(edit.start - 1, 0)) - 1
+        after = bisect_right(self._starts, edit.end)
+        grown = len(edit.text) - (edit.end - edit.start)
+        text = self._text = self._text[: edit.start] + edit.text + self._text[edit.end :]
+        rest = self._starts[after:]
+        stop = rest[0] + grown if rest else len(text)
+        fresh = _line_starts(text, self._starts[first], stop)
+        if rest:  # the line after begins where the last fresh one ends
+            fresh.pop()
+        self._starts[first + 1 :] = fresh + (rest if not grown else [at + grown for at in rest])
+        if "syntax" in self.__dict__:
+            self.syntax.edit(edit.start, edit.end, edit.text)
+        for listener in self._listeners:
+            listener(self, edit)
 
     @property
     def lines(self) -> tuple[str, ...]:
-        return tuple(io.StringIO(self.source, newline=""))
+        ends = [*self._starts[1:], len(self._text)]
+        found = (self._text[a:b] for a, b in zip(self._starts, ends, strict=True))
+        return tuple(line for line in found if line)
+
+    def offset_at_position(self, client_position: types.Position) -> int:
+        """The offset of a position; what lies outside the text is clamped."""
+        number, units = client_position.line, client_position.character
+        if number >= len(self._starts):
+            return len(self._text)
+        start = self._starts[number]
+        line = self._text[start : self._line_stop(number)].rstrip("\r\n")
+        if line.isascii():
+            return start + min(units, len(line))
+        size = self.position_codec.impl.code_units_for_char
+        for column, char in enumerate(line):
+            if units <= 0:
+                return start + column
+            units -= size(char)
+        return start + len(line)
+
+    def position_at(self, offset: int) -> types.Position:
+        """The position of an offset, in the editor's units."""
+        number = bisect_right(self._starts, offset) - 1
+        before = self._text[self._starts[number] : offset]
+        return types.Position(number, self.position_codec.client_num_units(before))
+
+    def text_in_client_range(self, range: types.Range) -> str:  # noqa: A002
+        start, end = map(self.offset_at_position, (range.start, range.end))
+        return self._text[start:end]
+
+    def _line_stop(self, number: int) -> int:
+        """Where the line after begins."""
+        return self._starts[number + 1] if number + 1 < len(self._starts) else len(self._text)
+
+
+def _line_starts(text: str, start: int, stop: int) -> list[int]:
+    """Where lines begin in text[start:stop], after their predecessor's end."""
+    return [found.end() for found in _LINE_END.finditer(text, start, stop)]

@@ -1,10 +1,10 @@
-"""One editor's session: its settings, its engine, and how to talk to its user."""
+"""One editor's session: its documents, settings and engine, and how to talk to its user."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -12,14 +12,23 @@ from lsprotocol import types
 from pygls.capabilities import get_capability
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
+from pygls.uris import to_fs_path
 
 from magicoder import __version__
 from magicoder.errors import MagicoderError
 from magicoder.lsp import options
-from magicoder.lsp.completion.engine import Engine, Latest, unless_cancelled
+from magicoder.lsp.completion.engine import Engine, State
+from magicoder.lsp.context.exclusion import Exclusions
+from magicoder.lsp.context.retrieve import Retriever
 from magicoder.lsp.documents import Document
 
+if TYPE_CHECKING:
+    from magicoder.lsp.kept.log import Log
+
 T = TypeVar("T")
+
+STATUS = "magicoder/status"
+"""The notification of the state, for editors that announce that they show it."""
 
 
 class Server(LanguageServer):
@@ -28,27 +37,108 @@ class Server(LanguageServer):
     def __init__(self) -> None:
         super().__init__("magicoder", __version__)
         self.engine: Engine | None = None
+        self.log: Log | None = None
         self.given: Any = None
-        self.latest = Latest()
+        self.documents: dict[str, Document] = {}
+        self.asking: dict[str, asyncio.Task[Any]] = {}
         self.shut_down = False
         self.watch: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
 
     def say(self, message: str, kind: types.MessageType = types.MessageType.Error) -> None:
         """Show one line to the user."""
         self.window_show_message(types.ShowMessageParams(kind, message))
 
+    def tell(self, state: State, model: str | None, message: str) -> None:
+        """Show the state to an editor that announced a place for it."""
+        announced = self.client_capabilities.experimental
+        ours = announced.get("magicoder") if isinstance(announced, dict) else None
+        if isinstance(ours, dict) and ours.get("status") is True:
+            self.protocol.notify(STATUS, {"state": state, "model": model, "message": message})
+
+    @property
+    def roots(self) -> list[Path]:
+        """The folders of the workspace."""
+        uris = list(self.workspace.folders) or [self.workspace.root_uri]
+        return [Path(path) for uri in uris if uri and (path := to_fs_path(uri))]
+
     def configure(self, given: Any) -> None:
         """Take an editor's settings. Bad ones ask no server: code must not go to a wrong one."""
-        self.engine, self.given = None, given
+        self.retire()
+        self.given = given
         try:
-            self.engine = Engine(options.read(given), self.say)
+            chosen = options.read(given)
         except MagicoderError as error:
             self.say(str(error))
+            self.tell("failed", None, str(error))
+            return
+        exclusions = Exclusions(self.roots, chosen.exclude)
+        retriever = Retriever(self.roots, exclusions)
+        retriever.start()
+        self.engine = Engine(chosen, exclusions, retriever, self.say, self.tell)
+        if chosen.keep_log:
+            self.log = _log(self.roots, seeds=chosen.collect_seeds)
+        for document in self.documents.values():
+            self._attach(document)
+
+    async def connect(self) -> None:
+        """Find out which model is served, if the settings can be used."""
+        if self.engine is not None:
+            await self.engine.connect()
+
+    def retire(self) -> None:
+        """End the engine and the log."""
+        for document in self.documents.values():
+            document.unsubscribe()
+        if self.engine is not None:
+            self.spawn(self.engine.close())
+        if self.log is not None:
+            self.log.close()
+        self.engine = self.log = None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside everything else."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def document(self, uri: str) -> Document | None:
-        """The open document; files that the editor has not opened are never read."""
-        document = self.workspace.text_documents.get(unquote(uri))
-        return document if isinstance(document, Document) else None
+        """The open document; files that the editor has not opened are never shown to a model."""
+        return self.documents.get(unquote(uri))
+
+    def opened(self, item: types.TextDocumentItem) -> None:
+        """The editor opened a document."""
+        document = Document(item, self.workspace.position_codec)
+        key = unquote(document.uri)
+        self.documents[key] = self.workspace.text_documents[key] = document
+        self._attach(document)
+        _ = document.syntax.tree  # parsed now, not at the first key
+
+    def closed(self, uri: str) -> None:
+        """The editor closed a document."""
+        document = self.documents.pop(unquote(uri), None)
+        if document is None:
+            return
+        if self.engine is not None:
+            self.spawn(self.engine.closed(document))
+        if self.log is not None:
+            self.log.closed(document)
+
+    async def changed_outside(self, change: types.FileEvent) -> None:
+        """A file changed on the disk; what the editor has open counts as it is there."""
+        path = to_fs_path(change.uri)
+        if path is None or self.engine is None or self.document(change.uri):
+            return
+        if change.type == types.FileChangeType.Deleted:
+            self.engine.retriever.remove(Path(path))
+        else:
+            self.engine.retriever.changed(Path(path))
+
+    def _attach(self, document: Document) -> None:
+        """Let a document's edits be heard."""
+        if self.engine is not None:
+            document.subscribe(self.engine.edited)
+            self.engine.retriever.watch(document)
 
     async def with_progress(
         self, title: str, work: Callable[[Callable[[str], None]], Coroutine[Any, Any, T]]
@@ -64,7 +154,7 @@ class Server(LanguageServer):
         )
         bar.tokens[token].add_done_callback(lambda _: task.cancel())
         try:
-            return await unless_cancelled(task)
+            return await _unless_cancelled(task)
         finally:
             bar.end(token, types.WorkDoneProgressEnd())
             del bar.tokens[token]
@@ -77,3 +167,21 @@ class Server(LanguageServer):
                 if (await self.window_show_document_async(params)).success:
                     return
         self.say(f"wrote {path}", types.MessageType.Info)
+
+
+def _log(roots: list[Path], *, seeds: bool) -> "Log":
+    from magicoder.lsp.kept.log import Log
+    from magicoder.lsp.kept.seeds import Seeds
+
+    return Log(seeds=Seeds(roots) if seeds else None)
+
+
+async def _unless_cancelled(task: asyncio.Task[T]) -> T | None:
+    """The result of `task`, None where it was cancelled. Cancelling the caller cancels both."""
+    try:
+        return await task
+    except asyncio.CancelledError:
+        caller = asyncio.current_task()
+        if caller is not None and caller.cancelling():
+            raise
+        return None

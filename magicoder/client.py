@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Generic, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
+from urllib.parse import quote
 
 import openai
 
@@ -29,21 +30,30 @@ R = TypeVar("R")
 
 
 class Sampling(TypedDict, total=False):
-    """How to sample. What is left out: temperature 0, and the method's own `max_tokens`."""
+    """How to sample. What is left out: temperature 0, and the method's own `max_tokens`.
+
+    `extra_body` holds what a server takes beside OpenAI's own, such as `structured_outputs`.
+    """
 
     max_tokens: int
     temperature: float
     top_p: float
     seed: int
     stop: str | list[str]
+    extra_body: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of the request and of the answer."""
+    """Tokens of the request and of the answer.
+
+    `cached_tokens` of the prompt were read before, for another request; None: the server does not
+    tell.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,10 @@ class ModelInfo:
     """A served model. `fim` names its infilling format; None: it cannot infill.
 
     `context` is in tokens; None where the server does not tell it. `structured`: too weak to keep
-    to a form unless the server holds it to one.
+    to a form unless the server holds it to one. `repository`: infilling takes other files as
+    `extra`. `order` of an infilling prompt: "psm" (prefix, suffix, middle) or "spm". `tokenizer`:
+    the SHA-256 of its file, in hexadecimal digits; None where the server gives none. `chat_only`:
+    it answers chats and nothing else.
     """
 
     id: str
@@ -69,6 +82,17 @@ class ModelInfo:
     fim: str | None = None
     adapters: tuple[str, ...] = ()
     structured: bool = False
+    repository: bool = False
+    order: str | None = None
+    tokenizer: str | None = None
+    chat_only: bool = False
+
+
+class File(TypedDict):
+    """Another file of the repository, shown to a model that fills in a hole."""
+
+    filename: str
+    text: str
 
 
 def _foreign(read: Callable[P, R]) -> Callable[P, R]:
@@ -204,10 +228,17 @@ def _chat(prompt: str | Messages, system: str | None, sampling: Sampling) -> _Re
     return _Request(chat=True, body=body, finish=lambda answer: answer)
 
 
-def _complete(prompt: str, suffix: str | None, sampling: Sampling) -> _Request[Completion]:
+def _complete(prompt: str, sampling: Sampling) -> _Request[Completion]:
     body = {"prompt": prompt, "max_tokens": 128, "temperature": 0.0, **sampling}
-    if suffix is not None:
-        body["suffix"] = suffix
+    return _Request(chat=False, body=body, finish=lambda answer: answer)
+
+
+def _infill(
+    prefix: str, suffix: str, extra: Sequence[File], filename: str | None, sampling: Sampling
+) -> _Request[Completion]:
+    body = {"prompt": prefix, "suffix": suffix, "max_tokens": 128, "temperature": 0.0, **sampling}
+    if extra:  # plain OpenAI servers know neither key
+        body["extra_body"] = {"extra": list(extra), "filename": filename}
     return _Request(chat=False, body=body, finish=lambda answer: answer)
 
 
@@ -235,7 +266,9 @@ def _read_problem(answer: Completion) -> Problem:
 def _usage(answer: Any) -> Usage | None:
     if answer.usage is None:
         return None
-    return Usage(answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    details = getattr(answer.usage, "prompt_tokens_details", None)
+    cached = getattr(details, "cached_tokens", None)
+    return Usage(answer.usage.prompt_tokens, answer.usage.completion_tokens, cached)
 
 
 @_foreign
@@ -248,6 +281,10 @@ def _info(answer: Any) -> ModelInfo:
     return _card(answer.http_response.json())
 
 
+def _tokenizer(model: str) -> str:
+    return f"/models/{quote(model)}/tokenizer"
+
+
 def _card(card: dict[str, Any]) -> ModelInfo:
     ours = card.get("magicoder") or {}
     return ModelInfo(
@@ -256,6 +293,9 @@ def _card(card: dict[str, Any]) -> ModelInfo:
         fim=ours.get("fim"),
         adapters=tuple(ours.get("adapters", ())),
         structured=bool(ours.get("structured")),
+        repository=bool(ours.get("repository")),
+        order=ours.get("order"),
+        tokenizer=ours.get("tokenizer"),
     )
 
 
@@ -375,6 +415,17 @@ class Magicoder:
         name = self._name()
         return next((m for m in self.models() if m.id == name), ModelInfo(name))
 
+    def tokenizer(self) -> bytes:
+        """The `tokenizer.json` of the model in use, as the `tokenizers` library reads it.
+
+        Raises:
+            ServerError: status 404 where the server gives none; `model_info().tokenizer` tells.
+        """
+        with self._base.errors():
+            return self._openai.get(
+                _tokenizer(self._name()), cast_to=openai.HttpxBinaryResponseContent
+            ).content
+
     def _name(self) -> str:
         if self._model is None:
             self._model = self._base.first(self.models())
@@ -430,7 +481,7 @@ class Magicoder:
         self, prompt: str, *, stream: bool = False, **sampling: Unpack[Sampling]
     ) -> Completion | TextStream[Completion]:
         """Continue `prompt` as raw text."""
-        return self._send(_complete(prompt, None, sampling), stream)
+        return self._send(_complete(prompt, sampling), stream)
 
     @overload
     def infill(
@@ -438,22 +489,46 @@ class Magicoder:
         prefix: str,
         suffix: str,
         *,
+        extra: Sequence[File] = (),
+        filename: str | None = None,
         stream: Literal[False] = False,
         **sampling: Unpack[Sampling],
     ) -> Completion: ...
     @overload
     def infill(
-        self, prefix: str, suffix: str, *, stream: Literal[True], **sampling: Unpack[Sampling]
+        self,
+        prefix: str,
+        suffix: str,
+        *,
+        extra: Sequence[File] = (),
+        filename: str | None = None,
+        stream: Literal[True],
+        **sampling: Unpack[Sampling],
     ) -> TextStream[Completion]: ...
     def infill(
-        self, prefix: str, suffix: str, *, stream: bool = False, **sampling: Unpack[Sampling]
+        self,
+        prefix: str,
+        suffix: str,
+        *,
+        extra: Sequence[File] = (),
+        filename: str | None = None,
+        stream: bool = False,
+        **sampling: Unpack[Sampling],
     ) -> Completion | TextStream[Completion]:
         """Write what stands between `prefix` and `suffix`.
 
+        Args:
+            prefix: the text before the hole.
+            suffix: the text after it.
+            extra: other files of the repository, the most telling one last: what does not fit is
+                left out from the first on. For models whose `model_info().repository` holds.
+            filename: the name of the file with the hole; counts only together with `extra`.
+
         Raises:
-            ServerError: status 400 where the model has no infilling tokens; `model_info` tells.
+            ServerError: status 400 where the model has no infilling tokens, or takes no other
+                files; `model_info` tells.
         """
-        return self._send(_complete(prefix, suffix, sampling), stream)
+        return self._send(_infill(prefix, suffix, extra, filename, sampling), stream)
 
     @overload
     def problem_from_code(
@@ -559,6 +634,12 @@ class AsyncMagicoder:
         name = await self._name()
         return next((m for m in await self.models() if m.id == name), ModelInfo(name))
 
+    async def tokenizer(self) -> bytes:
+        """As `Magicoder.tokenizer`."""
+        path = _tokenizer(await self._name())
+        with self._base.errors():
+            return (await self._openai.get(path, cast_to=openai.HttpxBinaryResponseContent)).content
+
     async def _name(self) -> str:
         if self._model is None:
             self._model = self._base.first(await self.models())
@@ -614,7 +695,7 @@ class AsyncMagicoder:
         self, prompt: str, *, stream: bool = False, **sampling: Unpack[Sampling]
     ) -> Completion | AsyncTextStream[Completion]:
         """As `Magicoder.complete`."""
-        return await self._send(_complete(prompt, None, sampling), stream)
+        return await self._send(_complete(prompt, sampling), stream)
 
     @overload
     async def infill(
@@ -622,18 +703,34 @@ class AsyncMagicoder:
         prefix: str,
         suffix: str,
         *,
+        extra: Sequence[File] = (),
+        filename: str | None = None,
         stream: Literal[False] = False,
         **sampling: Unpack[Sampling],
     ) -> Completion: ...
     @overload
     async def infill(
-        self, prefix: str, suffix: str, *, stream: Literal[True], **sampling: Unpack[Sampling]
+        self,
+        prefix: str,
+        suffix: str,
+        *,
+        extra: Sequence[File] = (),
+        filename: str | None = None,
+        stream: Literal[True],
+        **sampling: Unpack[Sampling],
     ) -> AsyncTextStream[Completion]: ...
     async def infill(
-        self, prefix: str, suffix: str, *, stream: bool = False, **sampling: Unpack[Sampling]
+        self,
+        prefix: str,
+        suffix: str,
+        *,
+        extra: Sequence[File] = (),
+        filename: str | None = None,
+        stream: bool = False,
+        **sampling: Unpack[Sampling],
     ) -> Completion | AsyncTextStream[Completion]:
         """As `Magicoder.infill`."""
-        return await self._send(_complete(prefix, suffix, sampling), stream)
+        return await self._send(_infill(prefix, suffix, extra, filename, sampling), stream)
 
     @overload
     async def problem_from_code(

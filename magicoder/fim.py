@@ -8,13 +8,15 @@ becomes a control token, whatever it spells: it is tokenised apart from the form
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from magicoder.errors import MagicoderError
 
 Order = Literal["psm", "spm"]
+
+REPOSITORY = "workspace"  # its name in a prompt, where a format has one: the true one is private
 
 PREFIX_SHARE = 0.75  # of the room, when both sides are longer than it: what stands before the
 # cursor says more about what comes next
@@ -34,16 +36,36 @@ class Tokenizer(Protocol):
 
 
 @dataclass(frozen=True)
+class Repository:
+    """How one family was trained on the files of a repository together.
+
+    tokens: its control tokens by their capital in the layouts: R(epository), F(ile).
+    start: what opens the prompt. Small letters stand for text: r(epository's name), f(ilename),
+        n(ew line), t(ext of a file).
+    file: the layout of another file.
+    own: what precedes the prompt of the hole's own file, where its name is known.
+    inside: the own file's name opens its text instead, behind the control tokens.
+    """
+
+    tokens: Mapping[str, str]
+    start: str
+    file: str
+    own: str
+    inside: bool = False
+
+
+@dataclass(frozen=True)
 class Format:
     """How one family of models was trained to infill.
 
     prefix, suffix, middle: its control tokens (Codestral has no middle token).
-    layouts: the prompt in each order it was trained with, its usual one first; capitals stand for
-        the control tokens, small letters for the user's text: p(refix), s(uffix), m(iddle).
+    layouts: the prompt in each order it was trained with; capitals stand for the control tokens,
+        small letters for the user's text: p(refix), s(uffix), m(iddle).
     bos: whether a prompt opens with the tokenizer's beginning-of-sequence token.
     stops: tokens that end an answer, beside end-of-sequence and the control tokens.
     mark: a further token that tells it from families with the same control tokens.
     ids: where its tokens must be, if having them is not enough.
+    repository: how it shows other files; None: not at all, or its authors do not tell.
     """
 
     name: str
@@ -55,6 +77,12 @@ class Format:
     stops: tuple[str, ...] = ()
     mark: str | None = None
     ids: Mapping[str, int] = field(default_factory=dict)
+    repository: Repository | None = None
+
+    @property
+    def order(self) -> Order:
+        """The order that keeps a server's cache warm: only the end grows while a user types."""
+        return "spm" if "spm" in self.layouts else "psm"
 
     @property
     def controls(self) -> dict[str, str]:
@@ -81,13 +109,18 @@ FORMATS = (
     Format(
         "starcoder", "<fim_prefix>", "<fim_suffix>", "<fim_middle>", _BOTH,
         stops=("<|endoftext|>", "<file_sep>", "<repo_name>", "<filename>", "<reponame>"),
+        # The second one's alone: Lozhkov et al. 2024, section 5.
+        repository=Repository({"R": "<repo_name>", "F": "<file_sep>"}, "Rr", "Ffnt", "F", True),
     ),
     Format("codegemma", *_BARS, _PSM, bos=True, stops=("<|file_separator|>",),
-           mark="<|file_separator|>"),
+           mark="<|file_separator|>",
+           repository=Repository({"F": "<|file_separator|>"}, "", "fntF", "fn")),
     Format("granite4", *_BARS, _PSM, stops=("<|end_of_text|>", "<|filename|>", "<|reponame|>"),
            mark="<|reponame|>"),
     Format("qwen", *_BARS, _PSM,
-           stops=("<|endoftext|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>")),
+           stops=("<|endoftext|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"),
+           repository=Repository({"R": "<|repo_name|>", "F": "<|file_sep|>"},
+                                 "Rrn", "Ffntn", "Ffn")),
     Format("codestral", "[PREFIX]", "[SUFFIX]", None, {"spm": "SsPp"}, bos=True,
            stops=("[MIDDLE]",)),
 )  # fmt: skip
@@ -117,12 +150,19 @@ class Infiller:
 
     format: the family's format.
     stop_ids: the tokens that end an answer.
+    repository: how other files are shown; None where the family or this vocabulary cannot.
     """
 
     def __init__(self, form: Format, tokenizer: Tokenizer, vocab: Mapping[str, int]) -> None:
         self.format = form
         self._tokenizer = tokenizer
         self._ids = {letter: vocab[token] for letter, token in form.controls.items()}
+        shown = form.repository
+        if shown is None or not vocab.keys() >= set(shown.tokens.values()):
+            shown = None
+        self.repository = shown
+        if shown is not None:
+            self._ids |= {letter: vocab[token] for letter, token in shown.tokens.items()}
         stops = [vocab[token] for token in form.stops if token in vocab]
         eos = tokenizer.eos_token_id
         stops += [*self._ids.values(), *([] if eos is None else [eos])]
@@ -135,6 +175,8 @@ class Infiller:
             for token, id_ in tokenizer.get_added_vocab().items()
             if len(token) > 1 and token.replace("▁", " ").strip()
         } | {token: vocab[token] for token in form.controls.values()}
+        if shown is not None:
+            self._reserved |= {token: vocab[token] for token in shown.tokens.values()}
         self._reserved_ids = frozenset(self._reserved.values())
         # Sentencepiece puts a space before a text; behind an anchor it does not, as the reference
         # code of Code Llama and Mistral knows.
@@ -142,21 +184,37 @@ class Infiller:
         self._anchor = "☺" if first.startswith("▁") else ""
 
     def render(
-        self, prefix: str, suffix: str, budget: int, order: Order | None = None
+        self,
+        prefix: str,
+        suffix: str,
+        budget: int,
+        order: Order | None = None,
+        extra: Sequence[tuple[str, str]] = (),
+        filename: str | None = None,
     ) -> list[int]:
         """The prompt's token ids, at most `budget` of them.
 
-        What does not fit is left out far from the cursor: the prefix loses its beginning, the
-        suffix its end. A side that is short leaves its share to the other.
+        What does not fit is left out far from the cursor: first the other files, the first one
+        first, then the prefix loses its beginning, the suffix its end. A side that is short leaves
+        its share to the other.
+
+        Args:
+            prefix: the text before the hole.
+            suffix: the text after it.
+            budget: tokens at most.
+            order: by default the one that keeps a server's cache warm.
+            extra: other files of the repository, as names and texts.
+            filename: the name of the file with the hole; told only together with other files.
 
         Raises:
-            MagicoderError: the budget is too small, or the family knows no such order.
+            MagicoderError: the budget is too small, or the family knows no such order, or no files.
         """
-        wanted = next(iter(self.format.layouts)) if order is None else order
-        layout = self.format.layouts.get(wanted)
+        layout = self.format.layouts.get(order or self.format.order)
         if layout is None:
             known = " or ".join(self.format.layouts)
-            raise MagicoderError(f"{self.format.name} has no order '{wanted}': use {known}")
+            raise MagicoderError(f"{self.format.name} has no order '{order}': use {known}")
+        if extra and self.repository is None:
+            raise MagicoderError(f"{self.format.name} shows no other files: leave them out")
         room = budget - len(self._bos) - sum(letter.isupper() for letter in layout)
         if room < 0:
             raise MagicoderError(
@@ -164,10 +222,46 @@ class Infiller:
             )
         before = self._nearest(prefix, room, tail=True)
         after = self._nearest(suffix, room, tail=False)
+        files, name = self._files(extra, filename, room - len(before) - len(after))
+        room -= len(files) + len(name)
         kept = min(len(after), max(room - len(before), room - round(room * PREFIX_SHARE)))
-        text = {"p": before[max(0, len(before) - (room - kept)) :], "s": after[:kept]}
+        text = {
+            "p": [*name, *before[max(0, len(before) - (room - kept)) :]],
+            "s": after[:kept],
+        }
         parts = (text[c] if c in text else [self._ids[c]] for c in layout)
-        return [*self._bos, *(id_ for part in parts for id_ in part)]
+        return [*self._bos, *files, *(id_ for part in parts for id_ in part)]
+
+    def _files(
+        self, extra: Sequence[tuple[str, str]], filename: str | None, room: int
+    ) -> tuple[list[int], list[int]]:
+        """Ids of the other files, and of the own file's name where that opens its text."""
+        shown = self.repository
+        if shown is None or not extra:
+            return [], []
+        start = self._laid_out(shown.start, r=REPOSITORY)
+        own = self._laid_out(shown.own, f=filename) if filename or shown.inside else []
+        name = self.plain(f"{filename}\n", continued=True) if filename and shown.inside else []
+        room -= len(start) + len(own) + len(name)
+        files: list[int] = []
+        for file, text in reversed(extra):
+            ids = self._laid_out(shown.file, f=file, t=text) if len(text) < 64 * room else []
+            if not ids or len(files) + len(ids) > room:
+                break
+            files = ids + files
+        return ([*start, *files, *own], name) if files else ([], [])
+
+    def _laid_out(self, layout: str, **texts: str | None) -> list[int]:
+        """Ids of a repository's layout; text between two control tokens is read as one."""
+        filled = texts | {"n": "\n"}
+        ids: list[int] = []
+        for part in re.findall("[A-Z]|[a-z]+", layout):
+            if part.isupper():
+                ids.append(self._ids[part])
+            else:
+                text = "".join(filled[letter] or "" for letter in part)
+                ids += self.plain(text, continued=bool(ids))
+        return ids
 
     def plain(self, text: str, *, continued: bool) -> list[int]:
         """Token ids of the user's text, none of them reserved, whatever the text spells.

@@ -111,6 +111,7 @@ def plan(
         _check_base(adapter, path, Path(weights))
     arguments = [weights, "--served-model-name", name, "--host", host, "--port", str(port)]
     arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--max-model-len", "auto"]
+    arguments += ["--enable-prompt-tokens-details"]  # usage tells how much of a prompt was cached
     if on_cpu:
         arguments += ["--kv-cache-memory-bytes", str(_cache_bytes(name, Path(weights)))]
         arguments += [] if compiled else ["--enforce-eager"]

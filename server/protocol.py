@@ -6,8 +6,22 @@ from pydantic import BaseModel, Field, model_validator
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
 
+class File(BaseModel):
+    """Another file of the repository."""
+
+    filename: str
+    text: str
+
+
 class SuffixRequest(CompletionRequest):  # type: ignore[misc]
-    """vLLM's body of `POST /v1/completions`, where a `suffix` allows an empty prompt."""
+    """vLLM's body of `POST /v1/completions`, where a `suffix` allows an empty prompt.
+
+    extra: other files of the repository, for models that know the format.
+    filename: the name of the file with the hole.
+    """
+
+    extra: list[File] = Field(default_factory=list)
+    filename: str | None = None
 
     @model_validator(mode="before")
     @classmethod

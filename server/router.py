@@ -64,6 +64,16 @@ async def create_fim_completion(request: FimRequest, raw_request: Request) -> Re
     return StreamingResponse(events, media_type="text/event-stream")
 
 
+@router.get("/v1/models/{model:path}/tokenizer", responses={404: _ERRORS[404]})
+async def retrieve_tokenizer(model: str, raw_request: Request) -> Response:
+    """The model's tokenizer.json, so that clients can count tokens as it does."""
+    ours = raw_request.app.state.magicoder
+    if await ours.card(model) is not None and ours.tokenizer is not None:
+        return Response(ours.tokenizer, media_type="application/json")
+    message = f"The model `{model}` does not exist, or has no tokenizer.json."
+    return _error(create_error_response(message, "NotFoundError", HTTPStatus.NOT_FOUND, "model"))
+
+
 @router.get("/v1/models/{model:path}", responses={404: _ERRORS[404]})
 async def retrieve_model(model: str, raw_request: Request) -> Response:
     """OpenAI's card of one model, with its FIM format, context and adapters."""

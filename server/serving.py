@@ -1,7 +1,9 @@
 """What happens between a request's body and vLLM's own completion handler."""
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -27,12 +29,17 @@ class Serving:
     """The served model as the routes need it; `state` is vLLM's application state.
 
     infiller: None where the tokenizer has no infilling tokens.
+    repository: whether prompts can show other files.
     context: the model's context in tokens.
+    tokenizer: the content of its tokenizer.json; None where it comes in another form.
     """
 
     def __init__(self, state: Any) -> None:
         self.infiller = getattr(state.engine_client.renderer, "infiller", None)
         self.context: int = state.vllm_config.model_config.max_model_len
+        self.repository = self.infiller is not None and self.infiller.repository is not None
+        self.tokenizer = _tokenizer(state.engine_client.renderer)
+        self._hash = self.tokenizer and hashlib.sha256(self.tokenizer).hexdigest()
         self._models = state.openai_serving_models
         self._one_at_a_time = CapacityLimiter(1)
 
@@ -42,6 +49,9 @@ class Serving:
         Raises:
             VLLMValidationError: the request cannot be infilled (status 400).
         """
+        if request.extra and (request.suffix is None or not self.repository):
+            why = "needs a 'suffix'" if self.repository else "needs a model that knows other files"
+            raise VLLMValidationError(f"'extra' {why}: leave it out", parameter="extra")
         # Without infilling tokens vLLM's handler refuses the suffix, once it has checked the model.
         if request.suffix is None or self.infiller is None:
             return request
@@ -51,26 +61,26 @@ class Serving:
         prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
         if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
             raise VLLMValidationError("'suffix' needs a text as prompt", parameter="prompt")
-        rendered = [
-            await self._rendered(prompt, request.suffix, request.max_tokens or 0)
-            for prompt in prompts
-        ]
+        rendered = [await self._rendered(prompt, request) for prompt in prompts]
         stops = dict.fromkeys([*(request.stop_token_ids or []), *self.infiller.stop_ids])
         prompt = rendered[0] if isinstance(request.prompt, str) else rendered
         update = {"prompt": prompt, "suffix": None, "stop_token_ids": list(stops)}
         return request.model_copy(update=update)  # type: ignore[no-any-return]
 
-    async def _rendered(self, prompt: str, suffix: str, max_tokens: int) -> list[int]:
+    async def _rendered(self, prompt: str, request: SuffixRequest) -> list[int]:
         """Token ids that leave room for the answer; in a thread, since a file may be long."""
         assert self.infiller is not None  # noqa: S101
+        max_tokens = request.max_tokens or 0
+        render = partial(
+            self.infiller.render,
+            prompt,
+            request.suffix,
+            self.context - max_tokens,
+            extra=[(file.filename, file.text) for file in request.extra],
+            filename=request.filename,
+        )
         try:
-            return await to_thread.run_sync(
-                self.infiller.render,
-                prompt,
-                suffix,
-                self.context - max_tokens,
-                limiter=self._one_at_a_time,
-            )
+            return await to_thread.run_sync(render, limiter=self._one_at_a_time)
         except MagicoderError:
             raise VLLMValidationError(
                 f"max_tokens={max_tokens} leaves no room for the prompt in a context of "
@@ -87,9 +97,18 @@ class Serving:
             "context": self.context,
             "adapters": list(self._models.lora_requests),
             "structured": base is not None and base.structured,
+            "repository": self.repository,
+            "order": None if self.infiller is None else self.infiller.format.order,
+            "tokenizer": self._hash,
         }
         found = (card.model_dump() for card in cards if card.id == model)
         return next(({**card, "magicoder": ours} for card in found), None)
+
+
+def _tokenizer(renderer: Any) -> bytes | None:
+    """The tokenizer as its library writes it, whatever form the model's folder has it in."""
+    fast = getattr(getattr(renderer, "tokenizer", None), "backend_tokenizer", None)
+    return None if fast is None else fast.to_str().encode()
 
 
 def as_suffix_request(request: FimRequest) -> SuffixRequest:

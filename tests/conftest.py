@@ -81,14 +81,14 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def needs() -> Callable[..., None]:
     """Skip the test where a program is missing; in CI, where all must be there, fail."""
 
     def check(*programs: str) -> None:
         missing = [program for program in programs if shutil.which(program) is None]
         if missing and os.environ.get("CI") == "true":
-            pytest.fail(f"not installed: {', '.join(missing)}: requirements/system.sh installs it")
+            pytest.fail(f"not installed: {', '.join(missing)}: requirements/*.sh installs it")
         if missing:
             pytest.skip(f"not installed: {', '.join(missing)}")
 

@@ -12,8 +12,16 @@ import pytest_lsp
 from lsprotocol import types
 
 from magicoder import Magicoder
+from magicoder.lsp.completion import trace
 
 pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's traces stay in the test's folder."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
 
 FILE = types.TextDocumentIdentifier("file:///w/a.py")
 
@@ -85,8 +93,8 @@ async def test_edits_and_emoji_reach_the_model_as_typed(editor: Any, server: Any
 async def test_a_replaced_request_is_answered_and_frees_the_server(
     editor: Any, server: Any
 ) -> None:
-    open_file(editor, "import os\n\n\ndef walk(folder):\n    ")
-    requests = [asyncio.create_task(complete(editor, 4, 4)) for _ in range(5)]
+    open_file(editor, "import os\n\n\ndef is_even(n):\n    return ")
+    requests = [asyncio.create_task(complete(editor, 4, 11)) for _ in range(5)]
     answers = await asyncio.gather(*requests)
     assert answers[:-1] == [[], [], [], []]
     assert answers[-1]
@@ -99,6 +107,19 @@ async def test_a_replaced_request_is_answered_and_frees_the_server(
             return
         await asyncio.sleep(0.1)
     pytest.fail(running)
+
+
+async def test_what_is_typed_as_predicted_asks_no_server(editor: Any) -> None:
+    open_file(editor, "def is_even(n):\n    return ")
+    [text] = await complete(editor, 1, 11)
+    typed = text[:1]
+    here = types.Position(1, 11)
+    change = types.TextDocumentContentChangePartial(types.Range(here, here), typed)
+    identifier = types.VersionedTextDocumentIdentifier(1, FILE.uri)
+    editor.text_document_did_change(types.DidChangeTextDocumentParams(identifier, [change]))
+    assert await complete(editor, 1, 12) == [text[1:]]
+    found = [each.outcome for each in trace.read() if each.trigger == "automatic"]
+    assert found == ["model", "cache"]
 
 
 async def test_code_becomes_a_problem(editor: Any) -> None:

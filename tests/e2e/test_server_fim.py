@@ -1,5 +1,6 @@
 """Infilling over HTTP. The weights are random: what is checked is what reaches the model."""
 
+import hashlib
 import json
 import os
 import signal
@@ -16,6 +17,9 @@ import openai
 import pytest
 from tokenizers import Tokenizer
 
+from magicoder import AsyncMagicoder, Magicoder
+from magicoder.client import File
+from magicoder.lsp.context import tokens
 from magicoder.server.process import Server
 from magicoder.server.supervisor import die_with_parent
 
@@ -91,6 +95,58 @@ def refused(url: str, **body: Any) -> str:
 def test_model_tells_its_format(client: openai.OpenAI) -> None:
     ours = client.models.retrieve("tiny").model_extra["magicoder"]
     assert (ours["fim"], ours["context"], ours["adapters"]) == ("qwen", 512, [])
+    assert (ours["repository"], ours["order"]) == (True, "psm")
+
+
+def test_tokenizer_is_given_as_it_is(tiny: Server, tiny_model: Path) -> None:
+    with Magicoder(base_url=tiny.base_url) as sdk:
+        content, info = sdk.tokenizer(), sdk.model_info()
+    assert hashlib.sha256(content).hexdigest() == info.tokenizer
+    given, whole = (
+        Tokenizer.from_str(content.decode()),
+        Tokenizer.from_file(str(tiny_model / "tokenizer.json")),
+    )
+    assert given.encode(PREFIX + LITERAL).ids == whole.encode(PREFIX + LITERAL).ids
+    assert given.get_vocab() == whole.get_vocab()
+    answer = httpx.get(f"{tiny.base_url}/models/nothing/tokenizer")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (404, "model")
+
+
+async def test_tokens_are_counted_as_the_server_does(
+    tiny: Server, truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAGICODER_CACHE_DIR", str(tmp_path))
+    async with AsyncMagicoder(base_url=tiny.base_url) as sdk:
+        info = await sdk.model_info()
+        counter = await tokens.load(sdk, info)
+        assert counter.count("def add(a, b):") == len(truth.whole.encode("def add(a, b):").ids)
+        [kept] = (tmp_path / "tokenizers").iterdir()
+        assert kept.stem == info.tokenizer
+    # The next time nothing is fetched: this client is closed.
+    assert (await tokens.load(sdk, info)).largest == counter.largest
+
+
+def test_other_files_reach_the_model(tiny: Server, truth: Truth) -> None:
+    files = [{"filename": "a.py", "text": LITERAL}, {"filename": "b.py", "text": "B = 1"}]
+    body = {"prompt": PREFIX, "suffix": SUFFIX, "extra": files, "filename": "c.py"}
+    [ids] = prompts(tiny.base_url, **body)
+    repo, sep = (truth.whole.token_to_id(f"<|{name}|>") for name in ("repo_name", "file_sep"))
+    texts = ["workspace\n", f"a.py\n{LITERAL}\n", "b.py\nB = 1\n", "c.py\n"]
+    name, first, second, own = (truth.bare.encode(text).ids for text in texts)
+    start = [repo, *name, sep, *first, sep, *second, sep, *own]
+    assert ids == [*start, *truth.prompt(PREFIX, SUFFIX)]
+
+
+def test_cached_tokens_are_told(tiny: Server) -> None:
+    with Magicoder(base_url=tiny.base_url) as sdk:
+        for _ in range(2):
+            stream = sdk.infill("z = 1\n" * 100, "", max_tokens=1, stream=True)
+            list(stream)
+        usage = stream.result.usage
+        assert usage is not None
+        assert 0 < usage.cached_tokens < usage.prompt_tokens
+        extra: list[File] = [{"filename": "a.py", "text": "A = 1"}]
+        assert sdk.infill("a", "b", extra=extra, max_tokens=1).usage.prompt_tokens > 8
 
 
 @pytest.mark.parametrize("prefix", [PREFIX, ""])
@@ -194,6 +250,7 @@ def test_mistrals_route_answers_like_a_chat(tiny: Server, truth: Truth) -> None:
     assert choice["message"]["role"] == "assistant"
     sent = len(truth.prompt(PREFIX, SUFFIX))
     usage = {"prompt_tokens": sent, "completion_tokens": 6, "total_tokens": sent + 6}
+    assert answer["usage"].pop("prompt_tokens_details").keys() == {"cached_tokens"}
     assert answer["usage"] == usage
 
     chunks = events(url, body)
@@ -221,6 +278,10 @@ def test_what_cannot_be_infilled_is_refused(tiny: Server) -> None:
     )
     assert "needs a text" in refused(url, prompt=[1, 2], suffix="b")
     assert "no room for the prompt" in refused(url, prompt="a", suffix="b", max_tokens=510)
+    files = [{"filename": "a.py", "text": "A = 1"}]
+    assert "'extra' needs a 'suffix'" in refused(url, prompt="a", extra=files)
+    assert "filename" in refused(url, prompt="a", suffix="b", extra=[{"text": "A = 1"}])
+    assert "extra" in refused(url, prompt="a", suffix="b", extra="A = 1")
     fim = f"{tiny.base_url}/fim/completions"
     assert "no room for the prompt" in refused(fim, prompt="a", max_tokens=510)
     assert "prompt" in refused(fim, suffix="b")

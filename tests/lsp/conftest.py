@@ -23,12 +23,16 @@ class Endpoint:
     """OpenAI's completion protocol, just far enough to break it: vLLM fails on no one's demand.
 
     `behave` answers a POST; `requests` keeps the bodies; `asked` and `closed` are set when a
-    request has come in and when a client closed its socket before the answer ended.
+    request has come in and when a client closed its socket before the answer ended. `alive` counts
+    the answers that are being made, `most` the most at any time. `chat_only`: no completions.
     """
 
     behave: Behaviour
     fim: str | None = None
+    chat_only: bool = False
     requests: list[dict[str, Any]] = field(default_factory=list)
+    alive: int = 0
+    most: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
@@ -58,8 +62,15 @@ class Endpoint:
             await reply(writer, 200, json.dumps(card if "/models/" in head else {"data": [card]}))
         else:
             size = int(head.partition("content-length: ")[2].split()[0])
-            self.requests.append(json.loads(await reader.readexactly(size)))
+            body = json.loads(await reader.readexactly(size))
+            if self.chat_only and "/chat/" not in head:
+                await reply(writer, 404, '{"error": {"message": "Not Found"}}')
+                writer.close()
+                return
+            self.requests.append(body)
             self.asked.set()
+            self.alive += 1
+            self.most = max(self.most, self.alive)
             answer = asyncio.create_task(self.answer(self.behave, writer))
             gone = asyncio.create_task(reader.read())
             await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
@@ -67,6 +78,7 @@ class Endpoint:
                 self.closed.set()
                 answer.cancel()
             gone.cancel()
+            self.alive -= 1
         writer.close()
 
     async def answer(self, behave: "Behaviour", writer: asyncio.StreamWriter) -> None:
@@ -92,6 +104,19 @@ class Endpoint:
             if parts:
                 writer.write((head + "".join(map(event, parts))).encode())
             await asyncio.Event().wait()
+
+        return behave
+
+    @staticmethod
+    def keeps_on(*parts: str, gate: asyncio.Event) -> "Behaviour":
+        """A server that streams the first part, and the others once `gate` is set."""
+
+        async def behave(_: Endpoint, writer: asyncio.StreamWriter) -> None:
+            head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+            writer.write((head + event(parts[0])).encode())
+            await gate.wait()
+            body = "".join(map(event, parts[1:])) + event("", "stop") + "data: [DONE]\n\n"
+            writer.write(body.encode())
 
         return behave
 
@@ -138,6 +163,20 @@ class Editor:
         self.client = client
         self.capabilities = types.ServerCapabilities()
         self.version = 0
+        self.states: list[dict[str, Any]] = []
+        """What magicoder/status has told."""
+        self.told = asyncio.Event()
+
+        @client.feature("magicoder/status")
+        def told(params: Any) -> None:
+            self.states.append(params._asdict())
+            self.told.set()
+
+    async def reaches(self, state: str) -> None:
+        """Wait until magicoder/status has told this state."""
+        while state not in [told["state"] for told in self.states]:
+            self.told.clear()
+            await self.told.wait()
 
     async def initialize(
         self,
@@ -146,13 +185,21 @@ class Editor:
         encodings: Sequence[types.PositionEncodingKind] | None = None,
         window: types.WindowClientCapabilities | None = None,
         process_id: int | None = None,
+        folders: Sequence[Path] = (),
+        experimental: dict[str, Any] | None = None,
+        workspace: types.WorkspaceClientCapabilities | None = None,
     ) -> None:
         general = types.GeneralClientCapabilities(position_encodings=encodings)
         result = await self.client.initialize_session(
             types.InitializeParams(
-                capabilities=types.ClientCapabilities(general=general, window=window),
+                capabilities=types.ClientCapabilities(
+                    general=general, window=window, experimental=experimental, workspace=workspace
+                ),
                 initialization_options=options,
                 process_id=process_id,
+                workspace_folders=[
+                    types.WorkspaceFolder(folder.as_uri(), folder.name) for folder in folders
+                ],
             )
         )
         self.capabilities = result.capabilities
@@ -175,19 +222,36 @@ class Editor:
             )
         )
 
-    async def complete(self, line: int, character: int, uri: str = "file:///w/a.py") -> list[str]:
+    def insert(self, line: int, character: int, text: str, uri: str = "file:///w/a.py") -> None:
+        """Type something."""
+        here = types.Position(line, character)
+        self.change(types.Range(here, here), text, uri)
+
+    async def complete(
+        self,
+        line: int,
+        character: int,
+        uri: str = "file:///w/a.py",
+        *,
+        invoked: bool = False,
+        selected: types.SelectedCompletionInfo | None = None,
+    ) -> list[str]:
         """The texts offered at a position; each is checked to be an insertion right there."""
         position = types.Position(line, character)
+        kinds = types.InlineCompletionTriggerKind
         items = await self.client.text_document_inline_completion_async(
             types.InlineCompletionParams(
-                types.InlineCompletionContext(types.InlineCompletionTriggerKind.Automatic),
+                types.InlineCompletionContext(
+                    kinds.Invoked if invoked else kinds.Automatic, selected
+                ),
                 types.TextDocumentIdentifier(uri),
                 position,
             )
         )
         assert isinstance(items, list)
-        assert all(item.range == types.Range(position, position) for item in items)
-        return [item.insert_text for item in items]
+        span = selected.range if selected else types.Range(position, position)
+        assert all(item.range == span for item in items)
+        return [str(item.insert_text) for item in items]
 
     async def actions(
         self, span: tuple[int, int, int, int], only: list[str] | None = None
@@ -243,6 +307,7 @@ async def endpoint() -> AsyncIterator[Endpoint]:
 async def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Editor]:
     """An editor whose language server runs, caching in tmp_path, but is not initialized yet."""
     monkeypatch.setenv("MAGICODER_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     command = [sys.executable, "-m", "magicoder", "lsp"]
     config = pytest_lsp.ClientServerConfig(command, client_factory=make_client)
     client = await config.start()

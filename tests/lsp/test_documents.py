@@ -1,15 +1,36 @@
-"""Lines and positions as LSP counts them, where pygls counts otherwise."""
+"""Lines, positions and edits as LSP counts them, where pygls counts otherwise."""
+
+import random
+import re
 
 import pytest
 from lsprotocol import types
 from pygls.workspace import PositionCodec
 
-from magicoder.lsp.documents import Document
+from magicoder.lsp.documents import Document, Edit
+
+UNITS = {
+    "utf-8": lambda text: len(text.encode()),
+    "utf-16": lambda text: len(text.encode("utf-16-le")) // 2,
+    "utf-32": len,
+}
+"""How many units a text has in each position encoding."""
 
 
 def opened(text: str, encoding: str = "utf-16") -> Document:
     item = types.TextDocumentItem("file:///a.py", "python", 1, text)
-    return Document.opened(item, PositionCodec(encoding))
+    return Document(item, PositionCodec(encoding))
+
+
+def position(text: str, encoding: str) -> types.Position:
+    """Where `text` ends, counted here as the specification says."""
+    lines = re.split("\r\n|\r|\n", text)
+    return types.Position(len(lines) - 1, UNITS[encoding](lines[-1]))
+
+
+def change(text: str, start: int, end: int, new: str, encoding: str) -> object:
+    span = types.Range(position(text[:start], encoding), position(text[:end], encoding))
+    return types.TextDocumentContentChangePartial(range=span, text=new)
 
 
 def test_lines_end_where_lsp_ends_them() -> None:
@@ -28,8 +49,9 @@ def test_lines_end_where_lsp_ends_them() -> None:
 )
 def test_units_become_characters(encoding: str, units: list[int]) -> None:
     document = opened("x\n漢😀a\n", encoding)
-    found = [document.offset_at_position(types.Position(1, unit)) for unit in units]
-    assert found == [2, 3, 4, 5]
+    places = [types.Position(1, unit) for unit in units]
+    assert [document.offset_at_position(place) for place in places] == [2, 3, 4, 5]
+    assert [document.position_at(offset) for offset in (2, 3, 4, 5)] == places
 
 
 def test_positions_outside_are_clamped_and_not_changed() -> None:
@@ -41,3 +63,58 @@ def test_positions_outside_are_clamped_and_not_changed() -> None:
     assert document.offset_at_position(types.Position(9, 0)) == 6
     assert opened("").offset_at_position(types.Position(3, 3)) == 0
     assert opened("😀\n").offset_at_position(types.Position(1, 0)) == 2
+    assert opened("é\nb").offset_at_position(types.Position(0, 9)) == 1
+
+
+@pytest.mark.parametrize("encoding", UNITS)
+def test_ten_thousand_edits_leave_the_editors_text(encoding: str) -> None:
+    chance = random.Random(encoding)
+    alphabet = ["a", "()", "é", "漢字", "😀", "\n", "\r\n", "\r", "\f", "\u2028", "\x85", "\t"]
+    text = "start 😀\r\n漢字\n" + "x = 1\n" * 20
+    document = opened(text, encoding)
+    assert document.syntax.text == text
+    heard: list[Edit] = []
+    document.subscribe(lambda _, edit: heard.append(edit))
+    for turn in range(10_000):
+        start = chance.randrange(len(text) + 1)
+        end = min(len(text), start + chance.choice([0, 0, 0, 1, 2, 7, 30]))
+        new = "".join(chance.choices(alphabet, k=chance.randrange(4)))
+        if any(text[at - 1 : at + 1] == "\r\n" for at in (start, end) if at):
+            continue  # no editor's cursor stands there
+        if len(text) > 600:
+            end = min(len(text), start + 40)
+            if text[end - 1 : end + 1] == "\r\n":
+                continue
+        document.apply_change(change(text, start, end, new, encoding))
+        assert heard.pop() == Edit(start, end, new)
+        text = text[:start] + new + text[end:]
+        if turn % 10 == 0:
+            assert document.source == text
+            assert document.syntax.text == text
+            assert document.lines == opened(text).lines
+            place = chance.randrange(len(text) + 1)
+            if text[place - 1 : place + 1] != "\r\n" or not place:
+                at = position(text[:place], encoding)
+                assert document.offset_at_position(at) == place
+                assert document.position_at(place) == at
+    assert document.source == text
+
+
+def test_a_whole_text_replaces_the_old_one() -> None:
+    document = opened("a\nb\n")
+    heard: list[Edit] = []
+    document.subscribe(lambda _, edit: heard.append(edit))
+    document.apply_change(types.TextDocumentContentChangeWholeDocument("c\r\n"))
+    assert (document.source, document.lines) == ("c\r\n", ("c\r\n",))
+    assert heard == [Edit(0, 4, "c\r\n")]
+
+
+def test_the_language_is_the_editors_else_the_files() -> None:
+    def named(language_id: str, uri: str) -> str | None:
+        item = types.TextDocumentItem(uri, language_id, 1, "")
+        language = Document(item, PositionCodec()).language
+        return language and language.name
+
+    assert named("typescriptreact", "file:///a.py") == "tsx"
+    assert named("", "file:///a.rs") == "rust"
+    assert named("plaintext", "untitled:Untitled-1") is None

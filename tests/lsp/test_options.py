@@ -12,7 +12,9 @@ from magicoder.lsp import options
 def test_nothing_gives_the_defaults(nothing: Any) -> None:
     read = options.read(nothing)
     assert read.settings.base_url == "http://127.0.0.1:8000/v1"
-    assert read.max_tokens == 64
+    assert read == options.Options(read.settings)
+    assert (read.max_tokens, read.automatic, read.trusted) == (128, True, True)
+    assert (read.keep_log, read.collect_seeds) == (False, False), "nothing is kept unasked"
 
 
 def test_an_editor_stands_above_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +23,32 @@ def test_an_editor_stands_above_the_environment(monkeypatch: pytest.MonkeyPatch)
     read = options.read({"model": "of-the-editor", "timeout": None, "max_tokens": 8})
     assert (read.settings.model, read.settings.timeout) == ("of-the-editor", 7)
     assert read.max_tokens == 8
+
+
+def test_every_option_is_taken() -> None:
+    given = {
+        "max_tokens": 9,
+        "automatic": False,
+        "disabled_languages": ["markdown"],
+        "exclude": ["*.sql", "!keep.sql", "/private/"],
+        "trusted": False,
+        "keep_log": True,
+        "collect_seeds": True,
+    }
+    read = options.read(given)
+    for key, value in given.items():
+        assert getattr(read, key) == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_null_is_the_default() -> None:
+    keys = set(options.Options.__dataclass_fields__) - {"settings"}
+    assert options.read(dict.fromkeys(keys)) == options.read({})
+
+
+def test_a_language_is_disabled_by_any_of_its_names() -> None:
+    read = options.read({"disabled_languages": ["Bash", "typescriptreact", " MarkDown "]})
+    assert all(map(read.disables, ("shellscript", "sh", "tsx", "markdown")))
+    assert not any(map(read.disables, ("python", "typescript", "plaintext", "")))
 
 
 @pytest.mark.parametrize(
@@ -32,6 +60,26 @@ def test_an_editor_stands_above_the_environment(monkeypatch: pytest.MonkeyPatch)
         ({"max_tokens": "many"}, "setting 'max_tokens': expected a whole number from 1 to 4096"),
         ({"max_tokens": 0}, "setting 'max_tokens'"),
         ({"max_tokens": True}, "setting 'max_tokens'"),
+        ({"automatic": 1}, "setting 'automatic': expected true or false"),
+        ({"trusted": "no"}, "setting 'trusted': expected true or false"),
+        ({"keep_log": "yes"}, "setting 'keep_log': expected true or false"),
+        ({"collect_seeds": 0}, "setting 'collect_seeds': expected true or false"),
+        (
+            {"collect_seeds": True},
+            "setting 'collect_seeds': the log finds the seeds; set 'keep_log'",
+        ),
+        ({"collect_seeds": True, "keep_log": False}, "set 'keep_log' as well"),
+        ({"disabled_languages": "python"}, "setting 'disabled_languages': expected a list"),
+        ({"disabled_languages": {"python": True}}, "setting 'disabled_languages': expected a list"),
+        ({"disabled_languages": ["python", 3]}, "setting 'disabled_languages'"),
+        ({"disabled_languages": [" "]}, "setting 'disabled_languages'"),
+        ({"exclude": "*.env"}, "setting 'exclude': expected a list of globs"),
+        ({"exclude": [None]}, "setting 'exclude'"),
+        ({"exclude": ["ok", "!"]}, "setting 'exclude': '!' is no glob: write it as in .gitignore"),
+        ({"exclude": ["[z-a]"]}, "setting 'exclude'"),
+        ({"exclude": ["a["]}, "setting 'exclude'"),
+        ({"exclude": ["a\nb"]}, "setting 'exclude'"),
+        ({"exclude": ["# a comment"]}, "setting 'exclude'"),
         ({"url": "x"}, "unknown setting 'url': use one of base_url, api_key, model"),
         ({"cache_dir": "/"}, "unknown setting 'cache_dir'"),
         (["base_url"], "initializationOptions: expected an object"),

@@ -11,14 +11,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 import pytest
 from lsprotocol import types
-from pygls.exceptions import JsonRpcException
 
 from magicoder.cli import cli
 from magicoder.errors import MagicoderError
+
+from .conftest import Editor, make_client
 
 UNITS: dict[types.PositionEncodingKind | None, Callable[[str], int]] = {
     types.PositionEncodingKind.Utf8: lambda text: len(text.encode()),
@@ -85,12 +85,13 @@ async def test_random_edits_leave_the_editors_text(
             place = chance.choice(places())
             at = position(text[:place], encoding)
             asked = len(endpoint.requests)
-            await editor.complete(at.line, at.character)
-            seen = endpoint.requests[asked]
-            sides = text[:place], text[place:]
-            assert (seen["prompt"], seen["suffix"]) == tuple(
-                side.replace("\r\n", "\n").replace("\r", "\n") for side in sides
+            await editor.complete(at.line, at.character, invoked=True)
+            sides = tuple(
+                side.replace("\r\n", "\n").replace("\r", "\n")
+                for side in (text[:place], text[place:])
             )
+            asked_for = [(seen["prompt"], seen["suffix"]) for seen in endpoint.requests[asked:]]
+            assert sides in asked_for  # others are what was prepared ahead
 
 
 async def test_positions_outside_the_text_are_clamped(editor: Any, endpoint: Any) -> None:
@@ -111,15 +112,16 @@ async def test_the_model_decides_between_infilling_and_continuing(
     assert endpoint.requests[-1]["prompt"] == "def f():\n    return"
     assert endpoint.requests[-1]["max_tokens"] == 20
     endpoint.behave, endpoint.fim = endpoint.sends(500, "{}"), "psm"
-    assert await editor.complete(1, 11) == []
+    editor.insert(1, 11, "n + ")
+    assert await editor.complete(1, 15) == []
     endpoint.behave = endpoint.says("1")
-    assert await editor.complete(1, 11) == ["1"], "after an error the model is asked for again"
+    assert await editor.complete(1, 15) == ["1"], "after an error the model is asked for again"
     assert endpoint.requests[-1]["suffix"] == "\n"
 
 
 async def test_a_decided_completion_ends_its_request(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
-    endpoint.behave = endpoint.hangs("a", " + b\n", "\n# Te")
+    endpoint.behave = endpoint.hangs("a", " + b\n", "\n# Test\n", "c")
     editor.open("def f(a, b):\n    return ")
     assert await editor.complete(1, 11) == ["a + b"]
     await endpoint.closed.wait()
@@ -135,9 +137,26 @@ async def test_a_newer_request_replaces_the_older_one(
     older = asyncio.create_task(editor.complete(0, 4))
     await endpoint.asked.wait()
     endpoint.behave = endpoint.says("2")
+    editor.change(types.Range(types.Position(0, 0), types.Position(0, 1)), "y")
     assert await editor.complete(0, 4) == ["2"]
     assert await older == []
     await endpoint.closed.wait()
+    assert endpoint.most == 1
+
+
+async def test_a_newer_request_takes_over_an_answer_that_agrees(editor: Any, endpoint: Any) -> None:
+    await editor.initialize({"base_url": endpoint.base_url})
+    gate = asyncio.Event()
+    endpoint.behave = endpoint.keeps_on("so", "me", gate=gate)
+    editor.open("x = ")
+    older = asyncio.create_task(editor.complete(0, 4))
+    await endpoint.asked.wait()
+    editor.insert(0, 4, "s")
+    newer = asyncio.create_task(editor.complete(0, 5))
+    assert await older == []
+    gate.set()
+    assert await newer == ["ome"]
+    assert len(endpoint.requests) == 1
 
 
 async def test_documents_do_not_replace_each_others_requests(editor: Any, endpoint: Any) -> None:
@@ -176,9 +195,7 @@ async def test_a_cancelled_request_is_answered_and_closed(editor: Any, endpoint:
     )
     await endpoint.asked.wait()
     editor.client.cancel_request(types.CancelParams("it"))
-    with pytest.raises(JsonRpcException) as error:
-        await answer
-    assert error.value.code == types.LSPErrorCodes.RequestCancelled.value
+    assert await answer == []
     await endpoint.closed.wait()
 
 
@@ -193,8 +210,9 @@ async def test_one_word_for_each_outage(editor: Any, endpoint: Any) -> None:
     await endpoint.start()
     assert await editor.complete(0, 4) == ["1"]
     await endpoint.stop()
+    editor.insert(0, 0, "y = ")
     for _ in range(3):
-        assert await editor.complete(0, 4) == []
+        assert await editor.complete(0, 8) == []
     assert [message[: len(mend)] for message in editor.messages] == [mend, mend]
 
 
@@ -211,13 +229,14 @@ FAULTS = {
 
 async def test_a_faulty_server_is_told_once_and_recovered_from(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
-    editor.open("x = ")
     for number, (name, fault) in enumerate(FAULTS.items(), 1):
+        uri = f"file:///w/{number}.py"
+        editor.open("x = ", uri)
         endpoint.behave = fault(endpoint)
         for _ in range(2):
-            assert await editor.complete(0, 4) == [], name
+            assert await editor.complete(0, 4, uri) == [], name
         endpoint.behave = endpoint.says("1")
-        assert await editor.complete(0, 4) == ["1"], name
+        assert await editor.complete(0, 4, uri) == ["1"], name
         assert len(editor.messages) == number, (name, editor.messages)
         assert "\n" not in editor.messages[-1]
 
@@ -239,8 +258,8 @@ async def test_a_server_that_stalls_is_told(
 async def test_a_hanging_server_blocks_nothing_else(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
     endpoint.behave = endpoint.hangs()
-    editor.open(FUNCTION)
-    waiting = asyncio.create_task(editor.complete(9, 4))
+    editor.open(f"{FUNCTION}y = ")
+    waiting = asyncio.create_task(editor.complete(10, 4))
     await endpoint.asked.wait()
     assert await editor.actions((5, 0, 5, 0))
     assert not waiting.done()
@@ -254,7 +273,7 @@ async def test_a_bad_setting_is_named_once_and_asks_no_server(editor: Any, endpo
         assert await editor.complete(9, 4) == []
     [message] = editor.messages
     assert message.startswith("setting 'timeout'")
-    [action] = await editor.actions((5, 6, 5, 6))
+    action, *_ = await editor.actions((5, 6, 5, 6))
     assert await editor.run(action.command) is None
     assert editor.messages[1:] == ["mend the settings first"]
     assert endpoint.requests == []
@@ -284,106 +303,146 @@ async def test_an_unopened_file_is_never_read(editor: Any, endpoint: Any, tmp_pa
     assert endpoint.requests == []
 
 
-async def test_the_code_action_is_offered_for_code(editor: Any, endpoint: Any) -> None:
-    await editor.initialize({"base_url": endpoint.base_url})
-    editor.open(FUNCTION)
-    [action] = await editor.actions((9, 4, 9, 13))
-    assert action.title == "Create a problem from this code"
-    uri, chosen = action.command.arguments
-    assert (uri, chosen["start"]) == ("file:///w/a.py", {"line": 9, "character": 4})
-    [action] = await editor.actions((5, 6, 5, 6))
-    assert action.command.arguments[1] == {
-        "start": {"line": 3, "character": 0},
-        "end": {"line": 7, "character": 0},
-    }
-    assert await editor.actions((9, 4, 9, 4)) == [], "no function here"
-    assert await editor.actions((1, 0, 2, 0)) == [], "nothing but blank lines selected"
-    for only, offered in {
-        "": 1,
-        "refactor": 1,
-        "refactor.problem": 1,
-        "ref": 0,
-        "source": 0,
-    }.items():
-        assert len(await editor.actions((5, 6, 5, 6), [only])) == offered, only
-
-
-def answer(problem: str, solution: str) -> list[str]:
-    """The model's answer, in two parts."""
-    text = f"[Problem Description]\n{problem}\n\n[Solution]\n{solution}"
-    return [text[:20], text[20:]]
-
-
-SHOWS = types.WindowClientCapabilities(
-    work_done_progress=True, show_document=types.ShowDocumentClientCapabilities(support=True)
-)
-
-
-def files(folder: Path) -> dict[str, str]:
-    return {os.fspath(path): path.read_text() for path in folder.iterdir()}
-
-
-async def test_a_problem_opens_in_a_new_document(
+async def test_nothing_is_sent_for_an_excluded_file(
     editor: Any, endpoint: Any, tmp_path: Path
 ) -> None:
-    await editor.initialize({"base_url": endpoint.base_url}, window=SHOWS)
-    endpoint.behave = endpoint.says(*answer("Add numbers 😀.", "def add(a, b): ..."))
-    editor.open(FUNCTION)
-    [action] = await editor.actions((5, 6, 5, 6))
-    markdown = await editor.run(action.command)
-    assert markdown == (
-        "# Problem Description\n\nAdd numbers 😀.\n\n# Solution\n\ndef add(a, b): ...\n"
+    (tmp_path / ".gitignore").write_text("private.py\n")
+    await editor.initialize({"base_url": endpoint.base_url}, folders=[tmp_path])
+    for name in ("private.py", ".env"):
+        uri = (tmp_path / name).as_uri()
+        editor.open("def of_the_house(key):\n    return key\n\nx = ", uri)
+        for invoked in (False, True):
+            assert await editor.complete(3, 4, uri, invoked=invoked) == []
+    uri = (tmp_path / "public.py").as_uri()
+    editor.open("from private import of_the_house\n\nx = of_the_house()\ny = ", uri)
+    assert await editor.complete(3, 4, uri) == ["1"]
+    assert "return key" not in json.dumps(endpoint.requests)
+    assert len(endpoint.requests) == 1
+
+
+async def test_a_folder_that_comes_later_counts(editor: Any, endpoint: Any, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / ".gitignore").write_text("private.py\n")
+    await editor.initialize({"base_url": endpoint.base_url}, folders=[first])
+    uri = (second / "private.py").as_uri()
+    editor.open("x = ", uri)
+    assert await editor.complete(0, 4, uri) == ["1"], "it is in no folder of the workspace"
+    event = types.WorkspaceFoldersChangeEvent([types.WorkspaceFolder(second.as_uri(), "")], [])
+    editor.client.workspace_did_change_workspace_folders(
+        types.DidChangeWorkspaceFoldersParams(event)
     )
-    code = "@cached\ndef add(a, b):\n    c = a\n    return c + b"
-    assert code in endpoint.requests[-1]["messages"][-1]["content"]
-    [shown] = editor.client.shown_documents
-    folder = tmp_path / "problems"
-    assert files(folder) == {unquote(urlparse(shown.uri).path): markdown}
-    [reports] = editor.client.progress_reports.values()
-    assert [report.kind for report in reports] == ["begin", "report", "report", "end"]
-    assert reports[0].cancellable
-    assert editor.messages == []
+    assert await editor.complete(0, 4, uri) == []
+    assert len(endpoint.requests) == 1
 
 
-async def test_an_editor_that_shows_no_documents_gets_the_path(
+async def test_files_are_watched_where_the_editor_can(
     editor: Any, endpoint: Any, tmp_path: Path
 ) -> None:
-    await editor.initialize({"base_url": endpoint.base_url})
-    endpoint.behave = endpoint.says(*answer("p", "s"))
-    editor.open(FUNCTION)
-    [action] = await editor.actions((9, 0, 9, 3))
-    assert await editor.run(action.command) == "# Problem Description\n\np\n\n# Solution\n\ns\n"
-    [path] = files(tmp_path / "problems")
-    assert editor.messages == [f"wrote {path}"]
-    assert not editor.client.progress_reports
+    watching = types.DidChangeWatchedFilesClientCapabilities(dynamic_registration=True)
+    asked: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    @editor.client.feature(types.CLIENT_REGISTER_CAPABILITY)
+    def register(params: types.RegistrationParams) -> None:
+        asked.set_result(params.registrations)
+
+    endpoint.fim = "psm"
+    (tmp_path / "shapes.py").write_text("def area_of(width):\n    return width\n")
+    await editor.initialize(
+        {"base_url": endpoint.base_url},
+        folders=[tmp_path],
+        workspace=types.WorkspaceClientCapabilities(did_change_watched_files=watching),
+    )
+    [registration] = await asked
+    assert registration.method == types.WORKSPACE_DID_CHANGE_WATCHED_FILES
+    made = tmp_path / "colours.py"
+    made.write_text("def colour_of(name):\n    return name\n")
+    change = types.FileEvent(made.as_uri(), types.FileChangeType.Created)
+    editor.client.workspace_did_change_watched_files(types.DidChangeWatchedFilesParams([change]))
+    text = "import shapes\nfrom colours import colour_of\n\nx = colour_of("
+    for number in range(50):  # it is read in the background
+        uri = (tmp_path / f"use{number}.py").as_uri()
+        editor.open(text, uri)
+        await editor.complete(3, 14, uri)
+        if "def colour_of(name)" in endpoint.requests[-1]["prompt"]:
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail(endpoint.requests[-1]["prompt"])
 
 
-async def test_creating_a_problem_can_be_cancelled(editor: Any, endpoint: Any) -> None:
-    await editor.initialize({"base_url": endpoint.base_url}, window=SHOWS)
-    endpoint.behave = endpoint.hangs("[Problem Description]\nAdd")
-    editor.open(FUNCTION)
-    [action] = await editor.actions((5, 6, 5, 6))
-    running = asyncio.create_task(editor.run(action.command))
-    await endpoint.asked.wait()
-    [token] = editor.client.progress_reports
-    editor.client.window_work_done_progress_cancel(types.WorkDoneProgressCancelParams(token))
-    assert await running is None
-    await endpoint.closed.wait()
-    assert editor.client.progress_reports[token][-1].kind == "end"
-    assert not editor.client.shown_documents
-
-
-async def test_a_problem_that_fails_is_told_each_time(editor: Any, endpoint: Any) -> None:
-    await editor.initialize({"base_url": endpoint.base_url}, window=SHOWS)
-    editor.open(FUNCTION)
-    [action] = await editor.actions((5, 6, 5, 6))
-    endpoint.behave = endpoint.says("Sorry, I cannot.")
-    assert await editor.run(action.command) is None
+async def test_the_state_is_told_to_editors_that_show_it(editor: Any, endpoint: Any) -> None:
+    shows = {"magicoder": {"status": True}}
+    await editor.initialize({"base_url": endpoint.base_url}, experimental=shows)
+    await editor.reaches("ready")
+    editor.open("x = ")
+    assert await editor.complete(0, 4) == ["1"]
     await endpoint.stop()
-    assert await editor.run(action.command) is None
-    lacks, down = editor.messages
-    assert lacks.startswith("the model's answer is no problem: ")
-    assert "start one with `magicoder serve`" in down
+    editor.insert(0, 4, "y + ")
+    assert await editor.complete(0, 8) == []
+    states = [told["state"] for told in editor.states]
+    assert states == ["starting", "ready", "working", "ready", "working", "failed"]
+    assert editor.states[1] == {"state": "ready", "model": "m", "message": ""}
+    assert editor.states[-1]["message"] == editor.messages[-1]
+
+
+async def test_other_editors_get_no_notification_of_ours(editor: Any, endpoint: Any) -> None:
+    await editor.initialize({"base_url": endpoint.base_url})
+    editor.open("x = ")
+    assert await editor.complete(0, 4) == ["1"]
+    assert editor.states == []
+
+
+async def test_a_suggestion_extends_the_menus_selection(editor: Any, endpoint: Any) -> None:
+    await editor.initialize({"base_url": endpoint.base_url})
+    endpoint.behave = endpoint.says("(1)")
+    editor.open("x = 😀pr\n")
+    span = types.Range(types.Position(0, 6), types.Position(0, 8))
+    chosen = types.SelectedCompletionInfo(span, "print")
+    assert await editor.complete(0, 8, selected=chosen) == ["print(1)"]
+    assert endpoint.requests[-1]["prompt"] == "x = 😀print"
+
+
+async def test_who_asks_gets_alternatives(editor: Any, endpoint: Any) -> None:
+    await editor.initialize({"base_url": endpoint.base_url})
+    answers = itertools.cycle(["one", "two", "three"])
+
+    async def behave(server: Any, writer: asyncio.StreamWriter) -> None:
+        await server.says(next(answers))(server, writer)
+
+    endpoint.behave = behave
+    editor.open("x = ")
+    assert await editor.complete(0, 4, invoked=True) == ["one", "two", "three"]
+    assert endpoint.most == 1
+
+
+async def test_each_connection_is_a_session(endpoint: Any, tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "magicoder", "lsp", "--tcp", "127.0.0.1:0"]
+    server = await asyncio.create_subprocess_exec(
+        *command, stderr=asyncio.subprocess.PIPE, env=environment
+    )
+    assert server.stderr
+    told = (await server.stderr.readline()).decode()
+    port = int(told.rpartition(":")[2])
+    editors = [Editor(make_client()) for _ in range(2)]
+    for number, each in enumerate(editors):
+        await each.client.start_tcp("127.0.0.1", port)
+        await each.initialize({"base_url": endpoint.base_url, "max_tokens": 10 + number})
+        each.open(f"x{number} = ")
+    for number, each in enumerate(editors):
+        assert await each.complete(0, 5) == ["1"]
+        assert endpoint.requests[-1]["prompt"] == f"x{number} ="
+        assert endpoint.requests[-1]["max_tokens"] == 10 + number
+    await editors[0].client.shutdown_session()
+    editors[1].insert(0, 5, "y + ")
+    assert await editors[1].complete(0, 9) == ["1"], "the other session goes on"
+    await editors[1].client.shutdown_session()
+    for each in editors:
+        await each.client.stop()
+    assert server.returncode is None
+    server.terminate()
+    await server.wait()
 
 
 @pytest.mark.parametrize(

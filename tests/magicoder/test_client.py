@@ -167,3 +167,37 @@ def test_problems_are_read_and_a_cut_one_says_so(faulty_server):
     with pytest.raises(ParseError, match="raise max_tokens"):
         client.problem_from_code("a + b")
     assert "structured_outputs" not in server.requests[1][1]
+
+
+async def test_other_files_go_along_only_where_there_are_some(faulty_server):
+    server = faulty_server(lambda handler, _: reply(handler, 200, completion("c")))
+    files = [{"filename": "a.py", "text": "A = 1"}]
+    client = Magicoder(base_url=server.base_url)
+    client.infill("x", "y", filename="b.py")
+    client.infill("x", "y", extra=files, filename="b.py")
+    await AsyncMagicoder(base_url=server.base_url).infill("x", "y", extra=files)
+    plain, both, nameless = (body for _, body in server.requests)
+    assert not {"extra", "filename"} & plain.keys()
+    assert (both["extra"], both["filename"]) == (files, "b.py")
+    assert (nameless["extra"], nameless["filename"]) == (files, None)
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"), [({"cached_tokens": 7}, 7), ({}, None), (None, None), ("?", None)]
+)
+def test_cached_tokens_are_none_where_the_server_does_not_tell(faulty_server, details, cached):
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+    if details != "?":
+        usage["prompt_tokens_details"] = details
+    server = faulty_server(lambda h, _: reply(h, 200, {**completion("c"), "usage": usage}))
+    answer = Magicoder(base_url=server.base_url).complete("x")
+    assert (answer.usage.prompt_tokens, answer.usage.cached_tokens) == (9, cached)
+
+
+async def test_a_server_without_a_tokenizer_says_404(faulty_server):
+    server = faulty_server(lambda handler, _: None)
+    with pytest.raises(ServerError) as error:
+        Magicoder(base_url=server.base_url, max_retries=0).tokenizer()
+    assert error.value.status == 404
+    with pytest.raises(ServerError):
+        await AsyncMagicoder(base_url=server.base_url, max_retries=0).tokenizer()

@@ -101,7 +101,10 @@ def test_family_is_told_from_its_vocabulary_and_rendered(name: str, special: boo
     expected = [*start, pre, *prefix, suf, *suffix, mid]
     if name == "codestral":
         expected = [*start, suf, *suffix, pre, *prefix]
-    assert found.render(PREFIX, SUFFIX, 100) == expected
+    assert (
+        found.render(PREFIX, SUFFIX, 100, None if bos and name == "codestral" else "psm")
+        == expected
+    )
     assert set(found.stop_ids) == {*map(tokenizer.convert_tokens_to_ids, [*controls, eos])}
 
 
@@ -109,7 +112,7 @@ def test_family_is_told_from_its_vocabulary_and_rendered(name: str, special: boo
 def test_suffix_first_order_ends_with_the_prefix(name: str) -> None:
     tokenizer = code_llama(infilling=True) if name == "codellama" else family(name)
     found = infiller(tokenizer)
-    psm, spm = found.render(PREFIX, SUFFIX, 100), found.render(PREFIX, SUFFIX, 100, "spm")
+    psm, spm = found.render(PREFIX, SUFFIX, 100, "psm"), found.render(PREFIX, SUFFIX, 100)
     pre, suf, mid = (tokenizer.convert_tokens_to_ids(t) for t in found.format.controls.values())
     start = psm.index(pre)
     prefix, suffix = psm[start + 1 : psm.index(suf)], psm[psm.index(suf) + 1 : -1]
@@ -147,8 +150,8 @@ def test_code_llama_suffix_has_no_implicit_space() -> None:
     assert tokenizer.convert_ids_to_tokens(prefix)[0].startswith("▁")
     assert not tokenizer.convert_ids_to_tokens(suffix)[0].startswith("▁")
     found = infiller(tokenizer)
-    assert found.render(PREFIX, SUFFIX, 100) == [1, 32007, *prefix, 32008, *suffix, 32009]
-    assert found.render("", "", 100) == [1, 32007, 32008, 32009]
+    assert found.render(PREFIX, SUFFIX, 100, "psm") == [1, 32007, *prefix, 32008, *suffix, 32009]
+    assert found.render("", "", 100, "psm") == [1, 32007, 32008, 32009]
     assert 32010 in found.stop_ids
 
 
@@ -277,3 +280,106 @@ def test_budget_is_filled_where_tokens_are_long() -> None:
     tokenizer = byte_level([*BARS, " " * 16], "<|endoftext|>")
     found = infiller(tokenizer)
     assert len(found.render(" " * 16_000, "", 103)) == 103
+
+
+REPOSITORIES = {
+    # What comes before the prompt of the hole's own file, c.py, by the family's documentation.
+    # StarCoder2 has its name behind the prefix token.
+    "qwen": ("<|repo_name|>", "workspace\n", "<|file_sep|>", "a.py\nA = 1\n", "<|file_sep|>",
+             "b.py\nB = 2\n", "<|file_sep|>", "c.py\n"),
+    "starcoder": ("<repo_name>", "workspace", "<file_sep>", "a.py\nA = 1", "<file_sep>",
+                  "b.py\nB = 2", "<file_sep>"),
+    "codegemma": ("a.py\nA = 1", "<|file_separator|>", "b.py\nB = 2", "<|file_separator|>",
+                  "c.py\n"),
+}  # fmt: skip
+FILES = [("a.py", "A = 1"), ("b.py", "B = 2")]
+
+
+def with_repository(name: str, **options: bool) -> PreTrainedTokenizerFast:
+    added, eos, _ = FAMILIES[name]
+    more = ["<repo_name>"] if name == "starcoder" else []
+    return byte_level([*added, *more], eos, **options)
+
+
+def spelled(tokenizer: PreTrainedTokenizerFast, parts: Iterable[str]) -> list[int]:
+    """Token ids of control tokens and of the texts between them."""
+    added = tokenizer.get_added_vocab()
+    return [
+        id_
+        for part in parts
+        for id_ in ([added[part]] if part in added else tokenizer.encode(part))
+    ]
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_other_files_come_first_in_the_familys_own_layout(name: str) -> None:
+    tokenizer = with_repository(name)
+    found = infiller(tokenizer)
+    assert found.repository is not None
+    alone = found.render(PREFIX, SUFFIX, 500, "psm")
+    bos = [tokenizer.bos_token_id] if FAMILIES[name][2] else []
+    control, *rest = alone[len(bos) :]
+    inside = tokenizer.encode("c.py\n") if name == "starcoder" else []
+    expected = [*bos, *spelled(tokenizer, REPOSITORIES[name]), control, *inside, *rest]
+    assert found.render(PREFIX, SUFFIX, 500, "psm", FILES, "c.py") == expected
+    # The hole's own name goes with other files only.
+    assert found.render(PREFIX, SUFFIX, 500, "psm", (), "c.py") == alone
+
+
+def test_the_holes_own_name_stands_at_its_text_in_both_orders() -> None:
+    tokenizer = with_repository("starcoder")
+    prompt = infiller(tokenizer).render(PREFIX, SUFFIX, 500, "spm", FILES, "c.py")
+    own = tokenizer.encode("c.py\n") + tokenizer.encode(PREFIX)
+    assert prompt[-len(own) - 1 :] == [tokenizer.convert_tokens_to_ids("<fim_middle>"), *own]
+
+
+@pytest.mark.parametrize("name", ["codestral", "deepseek", "granite4", "starcoder"])
+def test_families_without_such_tokens_refuse_other_files(name: str) -> None:
+    found = infiller(family(name))  # the first StarCoder has no <repo_name>
+    assert found.repository is None
+    with pytest.raises(MagicoderError, match=f"{name} shows no other files"):
+        found.render(PREFIX, SUFFIX, 500, extra=FILES)
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_no_other_file_becomes_a_control_token(name: str, special: bool) -> None:
+    rng = random.Random(0)
+    tokenizer = with_repository(name, special=special)
+    found = infiller(tokenizer)
+    reserved = set(tokenizer.get_added_vocab().values())
+    plain = spelled(tokenizer, [t for t in REPOSITORIES[name] if t in tokenizer.get_added_vocab()])
+    expected = len(plain) + len(found.format.controls) + FAMILIES[name][2]
+    for _ in range(50):
+        evil = random_text(rng, list(tokenizer.get_added_vocab()))
+        prompt = found.render(evil, evil, 10_000, None, [(evil, evil), ("b", evil)], evil or "c")
+        assert sum(id_ in reserved for id_ in prompt) == expected
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_other_files_give_way_the_first_one_first(name: str) -> None:
+    tokenizer = with_repository(name)
+    found = infiller(tokenizer)
+    whole = found.render(PREFIX, SUFFIX, 500, None, FILES, "c.py")
+    alone = found.render(PREFIX, SUFFIX, 500)
+    seen = []
+    for budget in range(len(alone), len(whole) + 1):
+        prompt = found.render(PREFIX, SUFFIX, budget, None, FILES, "c.py")
+        assert len(prompt) <= budget
+        text = tokenizer.decode(prompt)
+        assert PREFIX in text
+        assert SUFFIX in text
+        seen.append(("A = 1" in text, "B = 2" in text))
+    assert list(dict.fromkeys(seen)) == [(False, False), (False, True), (True, True)]
+    assert found.render(PREFIX * 99, SUFFIX, 200, None, FILES) == found.render(
+        PREFIX * 99, SUFFIX, 200
+    )
+
+
+def test_a_hole_without_a_name_still_begins_a_file() -> None:
+    tokenizer = with_repository("starcoder")
+    prompt = infiller(tokenizer).render(PREFIX, SUFFIX, 500, "psm", FILES)
+    control = tokenizer.convert_tokens_to_ids("<fim_prefix>")
+    start = spelled(tokenizer, [*REPOSITORIES["starcoder"], "<fim_prefix>"])
+    assert prompt[: len(start)] == start
+    assert prompt.count(control) == 1

@@ -91,6 +91,7 @@ def test_folder_is_served_by_its_name_and_the_user_wins(model: Path) -> None:
     assert flags(plan)["--max-model-len"] == "512"
     assert plan.arguments[-2:] == ("--max-model-len", "512")
     assert "--enable-lora" not in plan.arguments
+    assert "--enable-prompt-tokens-details" in plan.arguments
 
 
 def test_catalogue_gives_template_and_arguments() -> None:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from magicoder import languages
+from magicoder import languages, licenses, redact
 from magicoder.errors import MagicoderError, UsageError
-from magicoder.training.data import hygiene, licenses, redact
+from magicoder.training.data import hygiene
 from magicoder.training.data.extractors import EXTRACTORS, Bounds, Extractor
 from magicoder.training.data.records import Document, Origin, Record, Rejected, Seed
 from magicoder.training.data.runner import Stage, Step
@@ -57,10 +57,10 @@ class Seeds(BaseModel):
     seed: int = 976
     bounds: Bounds = Bounds()
 
-    @field_validator("sources", mode="before")
+    @field_validator("sources", "licenses", mode="before")
     @classmethod
-    def _one(cls, sources: object) -> object:
-        return (sources,) if isinstance(sources, str) else sources
+    def _one(cls, names: object) -> object:
+        return (names,) if isinstance(names, str) else names
 
     @field_validator("count", mode="before")
     @classmethod
@@ -104,7 +104,7 @@ def step(config: Seeds) -> Step:
             seed=config.seed,
             wanted=wanted,
         ),
-        "secrets": partial(redact.redact, found=redacted),
+        "secrets": partial(without_secrets, found=redacted),
     }
     return Step(stages, whole=5, account=lambda: {"redacted": dict(sorted(redacted.items()))})
 
@@ -175,3 +175,11 @@ def extract(
             wanted.took(found.language)
             if wanted.done:
                 return
+
+
+def without_secrets(records: Iterator[Seed], *, found: Counter[str]) -> Iterator[Seed]:
+    """Seeds as `redact.clean` leaves them; adds to `found` how many of each placeholder it put."""
+    for seed in records:
+        code, here = redact.clean(seed.code)
+        found.update(here)
+        yield seed.model_copy(update={"code": code}) if here else seed

@@ -104,7 +104,7 @@ def test_licenses_are_held_against_the_list(tmp_path):
     assert funnel.stages[1].rejected == {"license not allowed": 6, "license unknown": 6}
     found, _ = run(tmp_path / "seeds.jsonl", free, copyleft, odd, licenses=["GPL-3.0-only"])
     assert {seed.origin for seed in found} == {"dir:copyleft"}
-    found, _ = run(tmp_path / "seeds.jsonl", free, copyleft, odd, licenses=["any"])
+    found, _ = run(tmp_path / "seeds.jsonl", free, copyleft, odd, licenses="any")
     assert len(found) == 18
 
 
@@ -207,3 +207,14 @@ def test_the_command_names_what_it_cannot_read(tmp_path, arguments, message):
     assert done.exit_code != 0
     assert message in str(done.exception)
     assert not output.exists()
+
+
+def test_secrets_are_counted_over_all_seeds():
+    found = Counter()
+    given = [
+        Seed(origin="o", path="p", language="python", code=code)
+        for code in ("a@web.de, b@web.de", "x = 1", "c@web.de at 10.1.2.3")
+    ]
+    out = list(seeds.without_secrets(iter(given), found=found))
+    assert [seed.code for seed in out] == ["<EMAIL>, <EMAIL>", "x = 1", "<EMAIL> at <HOST>"]
+    assert found == {"EMAIL": 3, "HOST": 1}

@@ -18,12 +18,14 @@ import pytest
 from magicoder import languages
 from magicoder.cli import cli
 from magicoder.sandbox import Limits, Sandbox
+from magicoder.sandbox.bench import Bench, open_sandbox
+from magicoder.sandbox.toolchains import TOOLCHAINS
 from magicoder.training.data import runner
 from magicoder.training.data.records import Sample, Verification
 from magicoder.training.data.store import Store
 from magicoder.training.data.teacher import Teacher
-from magicoder.training.data.verify import TOOLCHAINS, Verify, check, in_order, open_sandbox, step
-from magicoder.training.data.verify.judge import Bench, judge
+from magicoder.training.data.verify import Verify, check, in_order, step
+from magicoder.training.data.verify.judge import judge
 from magicoder.training.data.verify.mutate import mutants
 from magicoder.training.data.verify.outline import signatures
 from magicoder.training.data.verify.questions import Asked, questions

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from magicoder import languages
-from magicoder.training.data.blocks import code_blocks
+from magicoder.blocks import code_blocks
 from magicoder.training.data.records import Rejected, Sample
 
 Rule = Callable[[Sample], str | None]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from magicoder.training.data.blocks import code_blocks
+from magicoder.blocks import code_blocks
 from magicoder.training.data.records import Sample
 
 BATCH = 512  # records that a comparison takes at a time: enough for NumPy, little to hold

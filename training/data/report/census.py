@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-from magicoder.training.data.blocks import code_blocks
+from magicoder.blocks import code_blocks
 from magicoder.training.data.records import Sample
 from magicoder.training.data.report.figures import Copying, Count, Histogram, Language, Origin
 

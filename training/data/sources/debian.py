@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from fnmatch import translate
 from pathlib import Path
 
+from magicoder import licenses
 from magicoder.errors import UsageError, require
-from magicoder.training.data import licenses
 from magicoder.training.data.records import Document, Rejected
 from magicoder.training.data.sources import fetch, tree
 from magicoder.training.data.sources.base import Wanted

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from magicoder import licenses
 from magicoder.errors import UsageError
 from magicoder.training.data.records import Document, Rejected
 from magicoder.training.data.sources import tree
@@ -14,5 +15,5 @@ def documents(name: str, wanted: Wanted) -> Iterator[Document | Rejected]:
     root = Path(name).expanduser().absolute()
     if not root.is_dir():
         raise UsageError(f"no folder {name}: give one that holds source code")
-    origin, license_of = f"dir:{root.name}", tree.nearest_license(root)
+    origin, license_of = f"dir:{root.name}", licenses.nearest(root)
     return tree.documents(root, wanted, origin=origin, version="", license_of=license_of)

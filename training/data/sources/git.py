@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from magicoder import licenses
 from magicoder.errors import UsageError
 from magicoder.training.data.records import Document, Rejected
 from magicoder.training.data.sources import fetch, tree
@@ -37,5 +38,5 @@ def documents(name: str, wanted: Wanted) -> Iterator[Document | Rejected]:
         wanted,
         origin=origin,
         version=package.version,
-        license_of=tree.nearest_license(root),
+        license_of=licenses.nearest(root),
     )

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from magicoder import languages
+from magicoder import languages, licenses
 from magicoder.errors import UsageError, require
-from magicoder.training.data import licenses
 from magicoder.training.data.records import Document, Rejected
 from magicoder.training.data.sources.base import UnavailableError, Wanted
 from magicoder.training.data.sources.tree import MAX_BYTES

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from magicoder import licenses
 from magicoder.errors import UsageError
-from magicoder.training.data import licenses
 from magicoder.training.data.records import Document, Rejected
 from magicoder.training.data.sources import fetch, tree
 from magicoder.training.data.sources.base import Wanted

@@ -10,8 +10,8 @@ from email.message import Message
 from email.parser import Parser
 from pathlib import Path
 
+from magicoder import licenses
 from magicoder.errors import UsageError
-from magicoder.training.data import licenses
 from magicoder.training.data.records import Document, Rejected
 from magicoder.training.data.sources import fetch, tree
 from magicoder.training.data.sources.base import Wanted

@@ -2,19 +2,14 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from magicoder import languages
-from magicoder.training.data import licenses
+from magicoder import languages, licenses
 from magicoder.training.data.records import Document, Rejected
 from magicoder.training.data.sources.base import Wanted
 
 MAX_BYTES = 1_000_000  # a larger file is data or generated
-_HEADER = re.compile(r"SPDX-License-Identifier:[ \t]*([\w.+\- \t()]+)")
-_HEAD = 2000  # characters of a file in which a licence header is looked for
-_LICENSE_FILE = re.compile(r"(LICEN[CS]E|COPYING|UNLICENSE)([-_.].*)?", re.IGNORECASE)
 
 
 def documents(
@@ -44,29 +39,9 @@ def documents(
         except UnicodeDecodeError:
             yield Rejected(reason="not UTF-8", record=document)
             continue
-        header = _HEADER.search(text[:_HEAD])
-        found = licenses.normalise(header[1]) if header else license_of(path)
+        header = licenses.header(text)
+        found = license_of(path) if header is None else header
         yield document.model_copy(update={"text": text, "license": found})
-
-
-def nearest_license(root: Path) -> Callable[[str], str]:
-    """Tells a path's licence by the licence files of its folder, or of the nearest one above."""
-    known: dict[Path, str] = {}
-
-    def of(folder: Path) -> str:
-        if folder not in known:
-            names = sorted(
-                path
-                for path in folder.iterdir()
-                if _LICENSE_FILE.fullmatch(path.name) and path.is_file() and not path.is_symlink()
-            )
-            if names:
-                known[folder] = licenses.either(licenses.recognise(path) for path in names)
-            else:
-                known[folder] = of(folder.parent) if folder != root else ""
-        return known[folder]
-
-    return lambda path: of((root / path).parent)
 
 
 def _files(root: Path) -> Iterator[str]:

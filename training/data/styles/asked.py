@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from magicoder import languages
+from magicoder.blocks import code_blocks
 from magicoder.oss_instruct import ParseError
 from magicoder.training.data import runner
-from magicoder.training.data.blocks import code_blocks
 from magicoder.training.data.records import Answer, Question, Rejected, Sample, Seed
 from magicoder.training.data.runner import Stage
 

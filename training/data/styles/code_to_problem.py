@@ -8,10 +8,10 @@ from pathlib import Path
 
 from magicoder import oss_instruct, prompts
 from magicoder.oss_instruct import ParseError
+from magicoder.sandbox.toolchains import TOOLCHAINS
 from magicoder.training.data.records import Question, Seed
 from magicoder.training.data.runner import Stage
 from magicoder.training.data.styles import asked
-from magicoder.training.data.verify.toolchains import TOOLCHAINS
 
 PROMPT = """\
 Below is an excerpt of real source code. Let it give you an idea, then write a programming task \

@@ -12,21 +12,22 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from magicoder import languages
+from magicoder.blocks import code_blocks
 from magicoder.languages import Language
 from magicoder.sandbox import Limits
+from magicoder.sandbox.bench import Bench, open_sandbox
+from magicoder.sandbox.toolchains import TOOLCHAINS
 from magicoder.training.data import runner
 from magicoder.training.data import teacher as teachers
-from magicoder.training.data.blocks import code_blocks
 from magicoder.training.data.records import Answer, Record, Rejected, Sample, Verification
 from magicoder.training.data.runner import Step
 from magicoder.training.data.store import Store
 from magicoder.training.data.teacher import Account, Teacher
-from magicoder.training.data.verify.judge import Bench, Verdict, check, judge, open_sandbox
+from magicoder.training.data.verify.judge import check, judge
 from magicoder.training.data.verify.outline import signatures
 from magicoder.training.data.verify.questions import Asked, questions
-from magicoder.training.data.verify.toolchains import TOOLCHAINS, Toolchain
 
-__all__ = ["TOOLCHAINS", "Toolchain", "Verdict", "Verify", "check", "open_sandbox", "step"]
+__all__ = ["Verify", "check", "step"]
 
 TEMPERATURE = 0.8
 """Where the teacher's is 0, at which it would write the same tests k times."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from magicoder.languages import Language
+from magicoder.sandbox.toolchains import TOOLCHAINS
 from magicoder.training.data.records import Question, Record, Sample
-from magicoder.training.data.verify.toolchains import TOOLCHAINS
 
 _TESTS = """You write tests for the solution of a programming problem. You do not see the \
 solution, only what it defines. Test what the problem asks for: ordinary and special cases.

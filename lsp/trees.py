@@ -1,0 +1,111 @@
+"""A text with its syntax tree, parsed again only where an edit touched it.
+
+Offsets are code points; tree-sitter counts bytes of UTF-8. Half a surrogate pair, which an editor
+may leave for a moment, is one question mark there, so that both keep in step.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from magicoder.languages import Language, parser
+
+if TYPE_CHECKING:
+    from tree_sitter import Node, Tree
+
+
+class Source:
+    """A text in a language; without one there is no tree.
+
+    Where the text has no error, the tree is the one that parsing it anew gives; where it has some,
+    tree-sitter may mend them in another way, and count one more or less. Not safe for use by two
+    threads at once.
+    """
+
+    def __init__(self, text: str, language: Language | None) -> None:
+        self.text = text
+        self.language = language
+        self._bytes = _encode(text)
+        self._tree: Tree | None = None
+        self._stale = True
+        self._errors: int | None = None
+
+    def edit(self, start: int, end: int, new: str) -> None:
+        """Put `new` in place of the code points from `start` to `end`."""
+        first, last = self.byte(start), self.byte(end)
+        inserted = _encode(new)
+        old = self._bytes
+        self.text = self.text[:start] + new + self.text[end:]
+        self._bytes = old[:first] + inserted + old[last:]
+        if self._tree is not None:
+            until = first + len(inserted)
+            self._tree.edit(
+                first,
+                last,
+                until,
+                _point(old, first),
+                _point(old, last),
+                _point(self._bytes, until),
+            )
+        self._stale, self._errors = True, None
+
+    @property
+    def tree(self) -> "Tree | None":
+        """The tree of the text as it is now."""
+        if self._stale and self.language is not None:
+            built = parser(self.language)
+            self._tree = (
+                built.parse(self._bytes)
+                if self._tree is None
+                else built.parse(self._bytes, self._tree)
+            )
+            self._stale = False
+        return self._tree
+
+    @property
+    def errors(self) -> int:
+        """How many places the grammar cannot read: ERROR and missing nodes; 0 without a grammar."""
+        if self._errors is None:
+            self._errors = 0 if self.tree is None else sum(1 for _ in faults(self.tree.root_node))
+        return self._errors
+
+    def node_at(self, offset: int) -> "Node | None":
+        """The smallest named node that holds the character before `offset`, or else at it."""
+        if self.tree is None:
+            return None
+        byte = self.byte(offset)
+        return self.tree.root_node.named_descendant_for_byte_range(max(byte - 1, 0), byte)
+
+    def filled(self, offset: int, text: str, end: int | None = None) -> "Source":
+        """A copy with `text` at `offset`, in place of what stands there until `end`."""
+        copy = Source.__new__(Source)
+        copy.text, copy.language, copy._bytes = self.text, self.language, self._bytes
+        copy._tree = None if self.tree is None else self.tree.copy()
+        copy._stale, copy._errors = False, None
+        copy.edit(offset, offset if end is None else end, text)
+        return copy
+
+    def byte(self, offset: int) -> int:
+        """The place of `offset` in UTF-8."""
+        if len(self._bytes) == len(self.text):
+            return min(offset, len(self.text))
+        return len(_encode(self.text[:offset]))
+
+
+def faults(node: "Node") -> Iterator["Node"]:
+    """ERROR and missing nodes at and below `node`; looks only where the parser saw an error."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if node.is_error or node.is_missing:
+            yield node
+        if node.has_error:
+            stack.extend(node.children)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode(errors="replace")
+
+
+def _point(text: bytes, byte: int) -> tuple[int, int]:
+    """Row and column, in bytes."""
+    return text.count(b"\n", 0, byte), byte - text.rfind(b"\n", 0, byte) - 1

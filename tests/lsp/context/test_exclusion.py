@@ -1,0 +1,154 @@
+"""What stays on the machine; ignore files are held against git itself."""
+
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from magicoder.lsp.context import exclusion
+from magicoder.lsp.context.exclusion import Exclusions
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is the truth here")
+def test_ignore_files_say_what_git_says(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    names = ["a", "b", "build", "c.py", "d.log", "e f"]
+    lines = [
+        "a", "a/", "/a", "*.log", "!*.log", "/*", "!/a", "!/b/", "*/", "!*/", "*", "!*.py", "a/b",
+        "a/**", "**/b", "a/**/c.py", "!a/c.py", "build/", "!build/", "build/*", "!build/c.py",
+        "[ab]", "[z-a]", "\\", "# no", "\\!a", "?.py", "e f", "a ", "b/*/d.log", "!", "/", "**",
+    ]  # fmt: skip
+    folders = ["", "a", "b", "a/b", "build", "a/build", "b/a"]
+    files = [f"{folder}/{name}".strip("/") for folder in folders for name in names]
+    files += [f"{folder}/a/b/{name}".strip("/") for folder in folders for name in names]
+    verdicts = 0
+    for round_ in range(40):
+        repository = tmp_path / str(round_)
+        subprocess.run(["git", "init", "-q", str(repository)], check=True)
+        for folder in rng.sample(folders, 3):
+            (repository / folder).mkdir(parents=True, exist_ok=True)
+            chosen = rng.choices(lines, k=rng.randint(1, 5))
+            (repository / folder / ".gitignore").write_text("\n".join(chosen) + "\n")
+        paths = [file for file in files if not (repository / file).is_dir()]
+        for file in rng.sample(paths, 30):
+            if all(not each.is_file() for each in (repository / file).parents):
+                (repository / file).parent.mkdir(parents=True, exist_ok=True)
+                if not (repository / file).exists():
+                    (repository / file).write_text("x")
+        real = [
+            str(path.relative_to(repository))
+            for path in repository.rglob("*")
+            if path.is_file() and ".git" not in path.parts and path.name != ".gitignore"
+        ]
+        said = subprocess.run(
+            ["git", "-C", str(repository), "check-ignore", "-z", "--stdin"],
+            input="\0".join(real),
+            capture_output=True,
+            text=True,
+        ).stdout
+        ignored = {each for each in said.split("\0") if each}
+        exclusions = Exclusions([repository], [])
+        ours = {each for each in real if exclusions.reason(repository / each)}
+        ignores = {
+            str(p.relative_to(repository)): p.read_text() for p in repository.rglob(".gitignore")
+        }
+        assert ours == ignored, ignores
+        verdicts += len(ignored)
+    assert verdicts > 200
+
+
+def test_ignore_files_are_read_again_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exclusion, "TRUSTED_FOR", 0.0)
+    exclusions = Exclusions([tmp_path], [])
+    file, ignore = tmp_path / "a.py", tmp_path / ".gitignore"
+    assert exclusions.reason(file) is None
+    ignore.write_text("a.py\n")
+    assert exclusions.reason(file) == "a .gitignore names it"
+    ignore.write_text("b.py\n")
+    os.utime(ignore, ns=(1, 1))
+    assert exclusions.reason(file) is None
+    ignore.unlink()
+    assert exclusions.reason(file) is None
+
+
+def test_each_root_and_each_repository_has_its_own_ignore_files(tmp_path: Path) -> None:
+    one, other, outside = tmp_path / "one", tmp_path / "other", tmp_path / "outside"
+    for folder in (one, other / "sub", outside):
+        folder.mkdir(parents=True)
+        (folder / ".gitignore").write_text("a.py\n")
+    (tmp_path / ".gitignore").write_text("*\n")  # above the roots, and no repository's
+    exclusions = Exclusions([one, other], [])
+    assert exclusions.reason(one / "a.py")
+    assert not exclusions.reason(other / "a.py")
+    assert exclusions.reason(other / "sub" / "a.py")
+    assert not exclusions.reason(outside / "a.py")  # in no root and no repository
+    (outside / ".git").mkdir()
+    assert Exclusions([one], []).reason(outside / "a.py")
+    (tmp_path / ".git").mkdir()  # a root inside a repository
+    assert Exclusions([one], []).reason(one / "b.py")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(".env", ".env.local", "prod.env", "server.PEM", "id_rsa", "id_ed25519.bak", "a.key"),
+        *("credentials", "credentials.json", "secrets.yaml", ".netrc", ".npmrc", ".pypirc"),
+        *("c.p12", "x.kdbx", ".ssh/config", ".aws/config", "terraform.tfstate"),
+    ],
+)
+def test_files_that_look_secret_stay(tmp_path: Path, name: str) -> None:
+    assert Exclusions([tmp_path], []).reason(tmp_path / name) == "it may hold secrets"
+
+
+@pytest.mark.parametrize(
+    "name", [".env.example", "environment.py", "keys.py", "monkey.py", "id_card.py", "netrc.py"]
+)
+def test_files_that_only_sound_secret_may_go(tmp_path: Path, name: str) -> None:
+    assert Exclusions([tmp_path], []).reason(tmp_path / name) is None
+
+
+def test_a_link_does_not_hide_a_secret(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("KEY=1")
+    (tmp_path / "notes.txt").symlink_to(tmp_path / ".env")
+    (tmp_path / "plain.txt").write_text("x")
+    (tmp_path / "kept.key").symlink_to(tmp_path / "plain.txt")
+    exclusions = Exclusions([tmp_path], [])
+    assert exclusions.reason(tmp_path / "notes.txt")
+    assert exclusions.reason(tmp_path / "kept.key")
+    assert exclusions.reason(tmp_path / "plain.txt") is None
+
+
+def test_a_root_behind_a_link_is_the_same_root(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / ".gitignore").write_text("a.py\n")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert Exclusions([tmp_path / "link"], []).reason(tmp_path / "link" / "a.py")
+
+
+def test_the_users_patterns_count_from_each_root(tmp_path: Path) -> None:
+    exclusions = Exclusions([tmp_path / "one", tmp_path / "two"], ["/private/", "*.sql", "!ok.sql"])
+    assert exclusions.reason(tmp_path / "two" / "private" / "a.py") == "the settings exclude it"
+    assert not exclusions.reason(tmp_path / "two" / "sub" / "private" / "a.py")
+    assert exclusions.reason(tmp_path / "one" / "sub" / "a.sql")
+    assert not exclusions.reason(tmp_path / "one" / "sub" / "ok.sql")
+    assert exclusions.reason(Path("/elsewhere/a.sql"))
+    assert not exclusions.enters(tmp_path / "one" / "private")
+    assert exclusions.enters(tmp_path / "one" / "public")
+
+
+def test_text_says_it_too(tmp_path: Path) -> None:
+    reason = Exclusions([], []).reason
+    key = "x = '''\n-----BEGIN RSA PRIVATE KEY-----\nMII\n'''"
+    for path in (None, tmp_path / "a.py"):
+        assert reason(path, "a = 1\n" * 100) is None
+        assert reason(path, key) == "it holds a private key"
+        assert reason(path, "a = 1\n" * 200_000) == "it is too large"
+        assert "generated" in (reason(path, "a" * 10_000 + "\n") or "")
+        assert reason(path, "a\0b") == "it is not text"
+    (tmp_path / "big.py").write_text("#" * 2_000_000)
+    assert reason(tmp_path / "big.py") == "it is too large"
