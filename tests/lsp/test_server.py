@@ -39,6 +39,7 @@ def position(text: str, encoding: types.PositionEncodingKind | None) -> types.Po
     return types.Position(len(lines) - 1, UNITS[encoding](lines[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", UNITS)
 async def test_positions_are_counted_as_agreed(
     editor: Any, endpoint: Any, encoding: types.PositionEncodingKind | None
@@ -57,6 +58,7 @@ async def test_positions_are_counted_as_agreed(
     assert endpoint.requests[-1]["stop"] == ["\n"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", [e for e in UNITS if e])
 async def test_random_edits_leave_the_editors_text(
     editor: Any, endpoint: Any, encoding: types.PositionEncodingKind
@@ -94,6 +96,7 @@ async def test_random_edits_leave_the_editors_text(
             assert sides in asked_for  # others are what was prepared ahead
 
 
+@pytest.mark.slow
 async def test_positions_outside_the_text_are_clamped(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
     editor.open("ab\ncd")
@@ -119,6 +122,7 @@ async def test_the_model_decides_between_infilling_and_continuing(
     assert endpoint.requests[-1]["suffix"] == "\n"
 
 
+@pytest.mark.slow
 async def test_a_decided_completion_ends_its_request(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
     endpoint.behave = endpoint.hangs("a", " + b\n", "\n# Test\n", "c")
@@ -127,6 +131,7 @@ async def test_a_decided_completion_ends_its_request(editor: Any, endpoint: Any)
     await endpoint.closed.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [(), ("some ",)])
 async def test_a_newer_request_replaces_the_older_one(
     editor: Any, endpoint: Any, begun: tuple[str, ...]
@@ -159,6 +164,7 @@ async def test_a_newer_request_takes_over_an_answer_that_agrees(editor: Any, end
     assert len(endpoint.requests) == 1
 
 
+@pytest.mark.slow
 async def test_documents_do_not_replace_each_others_requests(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
     gate = asyncio.Event()
@@ -199,6 +205,7 @@ async def test_a_cancelled_request_is_answered_and_closed(editor: Any, endpoint:
     await endpoint.closed.wait()
 
 
+@pytest.mark.slow
 async def test_one_word_for_each_outage(editor: Any, endpoint: Any) -> None:
     await endpoint.stop()
     await editor.initialize({"base_url": endpoint.base_url})
@@ -227,6 +234,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 async def test_a_faulty_server_is_told_once_and_recovered_from(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
     for number, (name, fault) in enumerate(FAULTS.items(), 1):
@@ -241,6 +249,7 @@ async def test_a_faulty_server_is_told_once_and_recovered_from(editor: Any, endp
         assert "\n" not in editor.messages[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [(), ("a",)])
 async def test_a_server_that_stalls_is_told(
     editor: Any, endpoint: Any, begun: tuple[str, ...]
@@ -255,6 +264,7 @@ async def test_a_server_that_stalls_is_told(
     assert await editor.complete(0, 4) == ["1"]
 
 
+@pytest.mark.slow
 async def test_a_hanging_server_blocks_nothing_else(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
     endpoint.behave = endpoint.hangs()
@@ -279,6 +289,7 @@ async def test_a_bad_setting_is_named_once_and_asks_no_server(editor: Any, endpo
     assert endpoint.requests == []
 
 
+@pytest.mark.slow
 async def test_changed_settings_are_taken(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"timeout": -1})
     for settings in (None, {}, {"other": 1}, {"magicoder": {"base_url": endpoint.base_url}}):
@@ -320,6 +331,7 @@ async def test_nothing_is_sent_for_an_excluded_file(
     assert len(endpoint.requests) == 1
 
 
+@pytest.mark.slow
 async def test_a_folder_that_comes_later_counts(editor: Any, endpoint: Any, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
@@ -337,6 +349,7 @@ async def test_a_folder_that_comes_later_counts(editor: Any, endpoint: Any, tmp_
     assert len(endpoint.requests) == 1
 
 
+@pytest.mark.slow
 async def test_files_are_watched_where_the_editor_can(
     editor: Any, endpoint: Any, tmp_path: Path
 ) -> None:
@@ -386,6 +399,7 @@ async def test_the_state_is_told_to_editors_that_show_it(editor: Any, endpoint: 
     assert editor.states[-1]["message"] == editor.messages[-1]
 
 
+@pytest.mark.slow
 async def test_other_editors_get_no_notification_of_ours(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
     editor.open("x = ")
@@ -393,6 +407,7 @@ async def test_other_editors_get_no_notification_of_ours(editor: Any, endpoint: 
     assert editor.states == []
 
 
+@pytest.mark.slow
 async def test_a_suggestion_extends_the_menus_selection(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
     endpoint.behave = endpoint.says("(1)")
@@ -403,6 +418,7 @@ async def test_a_suggestion_extends_the_menus_selection(editor: Any, endpoint: A
     assert endpoint.requests[-1]["prompt"] == "x = 😀print"
 
 
+@pytest.mark.slow
 async def test_who_asks_gets_alternatives(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
     answers = itertools.cycle(["one", "two", "three"])
@@ -416,6 +432,7 @@ async def test_who_asks_gets_alternatives(editor: Any, endpoint: Any) -> None:
     assert endpoint.most == 1
 
 
+@pytest.mark.slow
 async def test_each_connection_is_a_session(endpoint: Any, tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "magicoder", "lsp", "--tcp", "127.0.0.1:0"]
@@ -445,6 +462,7 @@ async def test_each_connection_is_a_session(endpoint: Any, tmp_path: Path) -> No
     await server.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("told", "code"), [(("shutdown", "exit"), 0), (("exit",), 1), ((), 1)], ids=str
 )

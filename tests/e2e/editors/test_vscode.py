@@ -37,6 +37,18 @@ def is_even(n):
 print([n for n in numbers if is_even(n)])
 """
 AREA = "def area(width, height):\n    total = width * height\n    return total\n"
+PROBLEM = """<!-- magicoder: {"seed": null, "teacher": "m", "style": "oss-instruct"} -->
+# Problem Description
+
+Add two numbers.
+
+# Solution
+
+```python
+def add(a, b):
+    return a + b
+```
+"""
 QUIET = {
     "[markdown]": {"editor.wordWrap": "off"},
     "breadcrumbs.enabled": False,
@@ -117,8 +129,8 @@ class Window:
     def command(self, title: str) -> None:
         """Run a command of the palette."""
         self.find_command(title)
-        self.wait(f".quick-input-list .monaco-list-row.focused:has-text('{title}')")
-        self.press("Enter")
+        exact = f"{{ hasText: /^{re.escape(title)}$/ }}"
+        self.run(f"await page.locator('.quick-input-list .label-name').filter({exact}).click()")
 
     def find_command(self, title: str) -> None:
         """Look for a command in the palette."""
@@ -145,13 +157,12 @@ class Window:
 
     def text(self) -> str:
         """The lines of the document that are on the screen."""
-        lines = ".editor-instance .view-line"
-        return self.run(
-            f"""const lines = await page.locator("{lines}").all();
-            const placed = await Promise.all(lines.map(async (line) =>
-              [(await line.boundingBox())?.y, await line.textContent()]));
-            return placed.sort((a, b) => a[0] - b[0]).map((line) => line[1]).join("\\n")"""
-        ).replace("\xa0", " ")
+        text: str = self.run(
+            """const lines = await page.locator(".editor-instance .view-line").evaluateAll(
+              (lines) => lines.map((line) => [line.offsetTop, line.textContent]));
+            return lines.sort((a, b) => a[0] - b[0]).map((line) => line[1]).join("\\n")"""
+        )
+        return text.replace("\xa0", " ")
 
     def picture(self, name: str) -> None:
         """Keep a screenshot."""
@@ -176,7 +187,8 @@ def wait(ready: Callable[[], T], seconds: float = 60) -> T:
     """What `ready` gives as soon as it is true."""
     until = time.monotonic() + seconds
     while not (result := ready()):
-        assert time.monotonic() < until, "it did not happen"
+        if time.monotonic() > until:
+            pytest.fail("it did not happen")
         time.sleep(0.1)
     return result
 
@@ -204,8 +216,9 @@ def window(
     path = os.pathsep.join([str(NODE.parent), os.environ["PATH"]])
     env = {**os.environ, "PATH": path, "HOME": str(home)}
     subprocess.run(["npm", "run", "package"], cwd=EXTENSION, env=env, check=True, timeout=60)
-    code = [NODE, CODE_SERVER, "--user-data-dir", home, "--extensions-dir", home / "extensions"]
-    vsix = EXTENSION / "dist" / "magicoder.vsix"
+    code = [str(NODE), str(CODE_SERVER)]
+    code += ["--user-data-dir", str(home), "--extensions-dir", str(home / "extensions")]
+    vsix = str(EXTENSION / "magicoder.vsix")
     subprocess.run([*code, "--install-extension", vsix], env=env, check=True, timeout=60)
     log = home / "code-server.log"
     options = ["--auth=none", "--bind-addr=127.0.0.1:0", "--disable-telemetry"]
@@ -217,60 +230,80 @@ def window(
             stderr=output,
             start_new_session=True,
         )
-    found = wait(lambda: re.search(r"listening on (http://\S+)", log.read_text()))
-    window = Window(found[1].rstrip("/"), folder)
-    wait(lambda: MODEL in window.status())
-    yield window
-    window.close()
-    os.killpg(vscode.pid, signal.SIGKILL)  # it has children, and nothing to save
-    vscode.wait(10)
+    try:
+        address = wait(lambda: re.findall(r"listening on (http://\S+?)/?\s", log.read_text()))[0]
+        window = Window(address, folder)
+        try:
+            wait(lambda: MODEL in window.status())
+            yield window
+        finally:
+            window.close()
+    finally:
+        os.killpg(vscode.pid, signal.SIGKILL)  # it has children, and nothing to save
+        vscode.wait(10)
 
 
-def test_nothing_is_run_before_the_workspace_is_trusted(window: Window) -> None:
-    before = window.commands()
-    assert "Create a Problem from This Code" in before
-    assert not {RUN_TESTS, VERIFY} & set(before)
+@pytest.fixture(scope="module")
+def trusted(window: Window) -> Window:
+    """The window, once the user trusts its folder."""
     window.command("Workspaces: Manage Workspace Trust")
     window.run("await page.getByRole('button', { name: 'Trust', exact: true }).click()")
-    wait(lambda: {RUN_TESTS, VERIFY} <= set(window.commands()))
-    window.command("View: Close All Editors")
+    window.wait("text=You trust this folder")
+    window.command("View: Close Editor")
     window.wait(".workspace-trust-editor", "hidden")
+    return window
 
 
-def test_ghost_text_is_shown_and_accepted(window: Window) -> None:
-    path = window.open("even.py", EVEN, "5:11")
-    window.type(" ")
-    ghost = window.ghost()
-    window.picture("ghost-text")
-    window.press("Tab", "Control+S")
+def test_nothing_is_run_before_the_workspace_is_trusted(
+    window: Window, request: pytest.FixtureRequest
+) -> None:
+    window.open("add.md", PROBLEM, "1:1")
+    lens = ".codelens-decoration"
+    window.wait(f"{lens}:has-text('Add to the dataset')")
+    assert "Verify" not in "".join(window.texts(lens))
+    assert not {RUN_TESTS, VERIFY} & set(window.commands())
+    request.getfixturevalue("trusted")
+    window.wait(f"{lens}:has-text('Verify this solution')")
+    assert {RUN_TESTS, VERIFY} <= set(window.commands())
+
+
+def test_ghost_text_is_shown_and_accepted(trusted: Window) -> None:
+    path = trusted.open("even.py", EVEN, "5:11")
+    trusted.type(" ")
+    ghost = trusted.ghost()
+    trusted.picture("ghost-text")
+    trusted.press("Tab", "Control+S")
     after = EVEN.replace("return", f"return {ghost}")
     wait(lambda: path.read_text() == after)
     ast.parse(after)
 
 
-def test_a_change_is_made_when_the_user_has_seen_it(window: Window) -> None:
-    path = window.open("total.py", AREA, "2:5")
-    window.command("Magicoder: Refactor as Asked")
-    window.wait(".quick-input-title:has-text('Refactor')")
-    window.type("Return the product at once.")
-    window.press("Enter")
-    window.wait(".bulk-edit-panel .edit-checkbox")
-    assert window.text() == AREA.removesuffix("\n") + "\n"
-    window.run("await page.locator('.bulk-edit-panel .edit-checkbox').first().click()")
-    window.run("await page.getByRole('button', { name: 'Apply' }).click()")
-    wait(lambda: window.text() != AREA)
-    window.press("Control+S")
+def test_a_change_is_made_when_the_user_has_seen_it(trusted: Window) -> None:
+    path = trusted.open("total.py", AREA, "2:5")
+    trusted.command("Magicoder: Refactor as Asked...")
+    trusted.wait(".quick-input-title:has-text('Refactor')")
+    trusted.type("Return the product at once.")
+    trusted.press("Enter")
+    trusted.wait(".bulk-edit-panel .edit-checkbox")
+    assert trusted.text() == AREA
+    trusted.run("await page.locator('.bulk-edit-panel .edit-checkbox').first().click()")
+    trusted.run("await page.getByRole('button', { name: 'Apply' }).click()")
+    wait(lambda: trusted.text() != AREA)
+    trusted.press("Control+S")
     wait(lambda: path.read_text() != AREA)
 
 
-def test_code_becomes_a_problem(window: Window) -> None:
-    window.open("area.py", AREA, "1:1")
-    window.press("Control+A")
-    window.command("Magicoder: Create a Problem from This Code")
-    window.wait(".tab.active:has-text('.md')")
-    wait(lambda: "# Solution" in window.text())
-    window.wait(".codelens-decoration:has-text('Verify this solution')")
-    wait(lambda: window.status() == MODEL)
-    window.picture("problem")
-    _, _, problem = window.text().partition("# Problem Description")
+def test_code_becomes_a_problem(trusted: Window) -> None:
+    trusted.command("View: Close All Editors")
+    trusted.open("area.py", AREA, "1:1")
+    trusted.press("Control+A")
+    trusted.command("Magicoder: Create a Problem from This Code")
+    trusted.wait(".tab.active:has-text('.md')")
+    wait(lambda: "# Solution" in trusted.text())
+    trusted.wait(".codelens-decoration:has-text('Verify this solution')")
+    wait(lambda: trusted.status() == MODEL)
+    trusted.press("Control+B")  # without the explorer its lines are whole
+    trusted.picture("problem")
+    trusted.press("Control+B")
+    _, _, problem = trusted.text().partition("# Problem Description")
     assert re.fullmatch(r"\s+\w.*\n\s*# Solution\s+```python\n.*\w.*\n```\s*", problem, re.DOTALL)
