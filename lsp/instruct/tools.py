@@ -111,21 +111,20 @@ def target(ls: Server, uri: str) -> Target:
 
 
 async def create_problem(ls: Server, uri: str, span: types.Range) -> str | None:
-    """Make a problem inspired by the selected code, or the function around the cursor, in a new
-    document; its Markdown.
-    """
+    """A new document with a problem inspired by the selection, or the function there; its text."""
     about = target(ls, uri)
-    selected = code.snippet(about.document.text_in_client_range(span))
-    selected = selected or code.snippet(about.subject(span).code)
+    chosen, first = about.document.text_in_client_range(span), span.start.line
+    if not chosen.strip():
+        subject = about.subject(span)
+        chosen, first = subject.code, subject.first
+    selected = code.snippet(chosen)
     name = about.language.name if about.language else ""
 
     async def work(report: Report) -> str:
         client, model = await about.engine.server()
         size = len(str(oss_instruct.messages(selected)).encode(errors="replace"))
         tokens = _fit(size, model.context, 1024)
-        seed = await asyncio.to_thread(
-            origin.seed, about.path, ls.roots, selected, span.start.line + 1, name
-        )
+        seed = await asyncio.to_thread(origin.seed, about.path, ls.roots, selected, first + 1, name)
         head = Made(
             seed=seed, teacher=model.id, style="oss-instruct", structured=model.structured
         ).line()

@@ -320,6 +320,14 @@ async def test_a_problem_streams_into_a_new_document(
     assert reports[0].cancellable
     assert reports[-1].kind == "end"
     assert desk.messages == []
+    assert await desk.run("createProblem", URI, HERE), "the function around the cursor"
+    again = json.loads(
+        desk.text(desk.shown[-1])
+        .partition("\n")[0]
+        .removeprefix("<!-- magicoder: ")
+        .removesuffix(" -->")
+    )
+    assert again["seed"] == made["seed"]
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
