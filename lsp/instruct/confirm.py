@@ -12,9 +12,16 @@ APPLY, DISCARD = "Apply", "Discard"
 
 
 async def confirmed(
-    ls: Server, document: Document, version: int | None, change: Change, label: str
+    ls: Server,
+    document: Document,
+    version: int | None,
+    lines: tuple[str, ...],
+    change: Change,
+    label: str,
 ) -> bool:
-    """Make `change` of the document's `version` if the user wants it; whether it was made.
+    """Make `change` of the document's `version`, with these lines, if its user wants it.
+
+    Gives whether it was made.
 
     An editor with change annotations asks by itself and shows the change; others are made to ask.
     """
@@ -23,7 +30,7 @@ async def confirmed(
         ls.say(f"{label}: nothing to change", types.MessageType.Info)
         return False
     words = change.summary() + _harm(document, change)
-    if _changed(ls, document, version):
+    if _changed(ls, document, version, lines):
         ls.say(f"{label}: {name} has changed meanwhile, nothing was applied: ask again")
         return False
     if get_capability(ls.client_capabilities, "workspace.workspace_edit.change_annotation_support"):
@@ -46,7 +53,7 @@ async def confirmed(
         return False
     if chosen is None or chosen.title != APPLY:
         return False
-    if _changed(ls, document, version):
+    if _changed(ls, document, version, lines):
         ls.say(f"{label}: {name} has changed meanwhile, nothing was applied: ask again")
         return False
     plain = text_edits(document, change)
@@ -83,9 +90,10 @@ def _harm(document: Document, change: Change) -> str:
     return f"; beware: it leaves {after - before} more syntax errors" if after > before else ""
 
 
-def _changed(ls: Server, document: Document, version: int | None) -> bool:
+def _changed(ls: Server, document: Document, version: int | None, lines: tuple[str, ...]) -> bool:
     """The document is closed, was opened again, or is not what it was."""
-    return ls.document(document.uri) is not document or document.version != version
+    same = document.version == version and document.lines == lines
+    return ls.document(document.uri) is not document or not same
 
 
 def _versioned(

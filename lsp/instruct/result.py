@@ -7,6 +7,7 @@ takes no such edits gets the whole file at the end.
 
 import asyncio
 import os
+import tempfile
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -112,10 +113,13 @@ def write(path: Path, text: str) -> None:
     Raises:
         MagicoderError: its folder cannot be written to.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", newline="")
+        # A name that no one knows: what lies in a stranger's folder must not be written through.
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with open(handle, "w", encoding="utf-8", newline="") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text)
         os.replace(part, path)
     except OSError as error:
         raise MagicoderError(f"{path} cannot be written: {error.strerror}") from None

@@ -366,7 +366,7 @@ async def _edit(ls: Server, about: Target, label: str, subject: Subject, task: s
     if fitted is None:
         return None
     change = edits.change(about.lines, subject.first, subject.last, fitted)
-    made = await confirmed(ls, about.document, about.version, change, label)
+    made = await confirmed(ls, about.document, about.version, about.lines, change, label)
     return fitted if made else None
 
 

@@ -1,6 +1,8 @@
 """`magicoder lsp`: run the language server for an editor, and see what it did."""
 
 import logging
+import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from magicoder.lsp.kept.stats import Row
 
 LATEST = 20
+KEY = re.compile(r"""(api_key\\?["']?\s*[:=]\s*\\?["'])[^"'\\]*""")
 
 
 def _address(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, int] | None:
@@ -70,6 +73,9 @@ def lsp(ctx: click.Context, tcp: tuple[str, int] | None, trace: bool, log_file: 
     if log_file:
         form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
         logging.basicConfig(filename=log_file, level=logging.INFO, format=form)
+        os.chmod(log_file, 0o600)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_without_key)
     else:
         logging.basicConfig(level=logging.WARNING)
         # It warns of every request that ended before its cancellation arrived.
@@ -78,6 +84,12 @@ def lsp(ctx: click.Context, tcp: tuple[str, int] | None, trace: bool, log_file: 
     from magicoder.lsp.server import run
 
     sys.exit(run(tcp))
+
+
+def _without_key(record: logging.LogRecord) -> bool:
+    """Take the server's key, which an editor may send among its settings, out of a message."""
+    record.msg, record.args = re.sub(KEY, r"\1...", record.getMessage()), None
+    return True
 
 
 @lsp.command()

@@ -541,8 +541,17 @@ def test_a_log_file_holds_the_conversation(tmp_path: Path) -> None:
     log = tmp_path / "lsp.log"
     subprocess.run(
         [sys.executable, "-m", "magicoder", "lsp", "--log-file", os.fspath(log)],
-        input=frame({"id": 1, "method": "initialize", "params": {"capabilities": {}}}),
+        input=frame(
+            {
+                "id": 1,
+                "method": "initialize",
+                "params": {"capabilities": {}, "initializationOptions": {"api_key": "tell-no-one"}},
+            }
+        ),
         stdout=subprocess.DEVNULL,
         check=False,
     )
     assert "inlineCompletionProvider" in log.read_text()
+    assert "api_key" in log.read_text()
+    assert "tell-no-one" not in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
