@@ -9,6 +9,7 @@ from threading import Event
 from lsprotocol import types
 from pygls.io_ import run_async
 
+from magicoder.errors import MagicoderError
 from magicoder.languages import LANGUAGES
 from magicoder.lsp import commands
 from magicoder.lsp.session import Server
@@ -137,7 +138,9 @@ class _Reader:
 
     async def readline(self) -> bytes:
         await asyncio.sleep(0)
-        return await self._reader.readline()
+        line = await self._reader.readline()
+        # Whoever says anything else, such as a browser, is no editor: that is the end.
+        return line if line.lower().startswith(b"content-") or not line.strip() else b""
 
     async def readexactly(self, n: int) -> bytes:
         return await self._reader.readexactly(n)
@@ -147,14 +150,21 @@ async def _session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     """One editor on one connection, until either goes."""
     server = build(alone=False)
     server.protocol.set_writer(writer)
-    with suppress(ConnectionError, asyncio.IncompleteReadError, SystemExit):  # `exit` exits
-        await run_async(Event(), _Reader(reader), server.protocol)
-    server.retire()
-    writer.close()
+    try:
+        # `exit` exits; a line that is far too long is a ValueError
+        with suppress(ConnectionError, asyncio.IncompleteReadError, SystemExit, ValueError):
+            await run_async(Event(), _Reader(reader), server.protocol)
+    finally:
+        server.retire()
+        writer.close()
 
 
 async def _listen(host: str, port: int) -> None:
-    listening = await asyncio.start_server(_session, host, port)
+    try:
+        listening = await asyncio.start_server(_session, host, port)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise MagicoderError(f"cannot listen on {host}:{port} ({why}): name another") from None
     for socket in listening.sockets:
         where, number, *_ = socket.getsockname()
         print(f"listening on {where}:{number}", file=sys.stderr, flush=True)

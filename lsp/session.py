@@ -10,8 +10,9 @@ from uuid import uuid4
 
 from lsprotocol import types
 from pygls.capabilities import get_capability
-from pygls.exceptions import JsonRpcException
+from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
+from pygls.protocol import LanguageServerProtocol
 from pygls.uris import to_fs_path
 
 from magicoder import __version__
@@ -31,11 +32,24 @@ STATUS = "magicoder/status"
 """The notification of the state, for editors that announce that they show it."""
 
 
+class _Protocol(LanguageServerProtocol):
+    """pygls' own, which gives a request that it cannot read no answer."""
+
+    def structure_message(self, data: dict[str, Any]) -> Any:
+        try:
+            return super().structure_message(data)
+        except JsonRpcException:
+            if "id" in data and "method" in data:
+                error = JsonRpcInvalidParams().to_response_error()
+                self._send_response(data["id"], error=error)
+            raise
+
+
 class Server(LanguageServer):
     """One editor's session. `engine` is None while the settings cannot be used."""
 
     def __init__(self) -> None:
-        super().__init__("magicoder", __version__)
+        super().__init__("magicoder", __version__, protocol_cls=_Protocol)
         self.engine: Engine | None = None
         self.log: Log | None = None
         self.given: Any = None
@@ -88,6 +102,8 @@ class Server(LanguageServer):
 
     def retire(self) -> None:
         """End the engine and the log."""
+        for task in self.asking.values():
+            task.cancel()
         for document in self.documents.values():
             document.unsubscribe()
         if self.engine is not None:
@@ -107,18 +123,24 @@ class Server(LanguageServer):
         return self.documents.get(unquote(uri))
 
     def opened(self, item: types.TextDocumentItem) -> None:
-        """The editor opened a document."""
+        """The editor opened a document, perhaps without having closed an older one."""
+        self.closed(item.uri)
         document = Document(item, self.workspace.position_codec)
         key = unquote(document.uri)
         self.documents[key] = self.workspace.text_documents[key] = document
         self._attach(document)
-        _ = document.syntax.tree  # parsed now, not at the first key
+        path = Path(document.path)
+        known = path if path.is_absolute() else None
+        if self.engine and self.engine.exclusions.reason(known, document.source) is None:
+            _ = document.syntax.tree  # parsed now, not at the first key
 
     def closed(self, uri: str) -> None:
         """The editor closed a document."""
         document = self.documents.pop(unquote(uri), None)
         if document is None:
             return
+        if task := self.asking.get(document.uri):
+            task.cancel()
         if self.engine is not None:
             self.spawn(self.engine.closed(document))
         if self.log is not None:

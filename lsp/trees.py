@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from tree_sitter import Node, Tree
 
 
+LARGEST = 1_000_000
+"""Bytes of a text at most that is parsed."""
+
+
 class Source:
-    """A text in a language; without one there is no tree.
+    """A text in a language; without one, and of a huge text, there is no tree.
 
     Where the text has no error, the tree is the one that parsing it anew gives; where it has some,
     tree-sitter may mend them in another way, and count one more or less. Not safe for use by two
@@ -51,7 +55,9 @@ class Source:
     @property
     def tree(self) -> "Tree | None":
         """The tree of the text as it is now."""
-        if self._stale and self.language is not None:
+        if len(self._bytes) > LARGEST:
+            self._tree = None
+        elif self._stale and self.language is not None:
             built = parser(self.language)
             self._tree = (
                 built.parse(self._bytes)
@@ -63,7 +69,7 @@ class Source:
 
     @property
     def errors(self) -> int:
-        """How many places the grammar cannot read: ERROR and missing nodes; 0 without a grammar."""
+        """How many places the grammar cannot read: ERROR and missing nodes; 0 without a tree."""
         if self._errors is None:
             self._errors = 0 if self.tree is None else sum(1 for _ in faults(self.tree.root_node))
         return self._errors
@@ -80,7 +86,7 @@ class Source:
         copy = Source.__new__(Source)
         copy.text, copy.language, copy._bytes = self.text, self.language, self._bytes
         copy._tree = None if self.tree is None else self.tree.copy()
-        copy._stale, copy._errors = False, None
+        copy._stale, copy._errors = copy._tree is None, None
         copy.edit(offset, offset if end is None else end, text)
         return copy
 

@@ -18,6 +18,7 @@ from typing import Any, Generic, Literal, ParamSpec, Self, TypedDict, TypeVar, U
 from urllib.parse import quote
 
 import openai
+from pydantic import TypeAdapter
 
 from magicoder import oss_instruct, settings
 from magicoder.errors import MagicoderError, ServerError
@@ -86,6 +87,9 @@ class ModelInfo:
     order: str | None = None
     tokenizer: str | None = None
     chat_only: bool = False
+
+
+_MODEL = TypeAdapter(ModelInfo)
 
 
 class File(TypedDict):
@@ -287,16 +291,17 @@ def _tokenizer(model: str) -> str:
 
 def _card(card: dict[str, Any]) -> ModelInfo:
     ours = card.get("magicoder") or {}
-    return ModelInfo(
-        id=card["id"],
-        context=ours.get("context") or card.get("max_model_len"),
-        fim=ours.get("fim"),
-        adapters=tuple(ours.get("adapters", ())),
-        structured=bool(ours.get("structured")),
-        repository=bool(ours.get("repository")),
-        order=ours.get("order"),
-        tokenizer=ours.get("tokenizer"),
-    )
+    told = {
+        "id": card["id"],
+        "context": ours.get("context") or card.get("max_model_len"),
+        "fim": ours.get("fim"),
+        "adapters": tuple(ours.get("adapters", ())),
+        "structured": bool(ours.get("structured")),
+        "repository": bool(ours.get("repository")),
+        "order": ours.get("order"),
+        "tokenizer": ours.get("tokenizer"),
+    }
+    return _MODEL.validate_python(told)  # its errors are ValueErrors
 
 
 @dataclass(frozen=True)
@@ -350,7 +355,7 @@ class _Base:
             raise ServerError(_detail(error), error.status_code) from None
         except (openai.APIError, openai.OpenAIError) as error:
             raise ServerError(f"{url} broke off its answer: {error}: try again") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ServerError(
                 f"{url} does not speak OpenAI's API: set MAGICODER_BASE_URL to a server that does"
             ) from None
@@ -411,9 +416,10 @@ class Magicoder:
         except ServerError as error:
             if error.status != 404:
                 raise
-        # A plain vLLM lists its models but does not tell about one.
-        name = self._name()
-        return next((m for m in self.models() if m.id == name), ModelInfo(name))
+        # A plain vLLM lists its models but does not tell about one; or it serves others by now.
+        models = self.models()
+        name = self._model = self._base.settings.model or self._base.first(models)
+        return next((m for m in models if m.id == name), ModelInfo(name))
 
     def tokenizer(self) -> bytes:
         """The `tokenizer.json` of the model in use, as the `tokenizers` library reads it.
@@ -631,8 +637,9 @@ class AsyncMagicoder:
         except ServerError as error:
             if error.status != 404:
                 raise
-        name = await self._name()
-        return next((m for m in await self.models() if m.id == name), ModelInfo(name))
+        models = await self.models()
+        name = self._model = self._base.settings.model or self._base.first(models)
+        return next((m for m in models if m.id == name), ModelInfo(name))
 
     async def tokenizer(self) -> bytes:
         """As `Magicoder.tokenizer`."""

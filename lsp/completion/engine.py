@@ -7,8 +7,8 @@ suggestion ahead. Each is a module of its own; here they meet the server, which 
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,6 +47,12 @@ PATIENCE = 1.5
 TEMPERATURE = 0.8
 """At which they are sampled."""
 
+RETRY = 1.0
+"""Seconds from a failure until the server is asked again, unless the user asks."""
+
+LONGEST = 8
+"""Characters read for each token that was asked for: a server may forget its limit."""
+
 AHEAD = 0.15
 """Seconds a suggestion is shown before the next one is prepared: most are typed past at once."""
 
@@ -61,6 +67,10 @@ class Suggestion:
     language: str
     model: str
     latency: float
+
+
+class _ClosedError(MagicoderError):
+    """The document was closed meanwhile: nothing of it is sent."""
 
 
 @dataclass
@@ -79,6 +89,7 @@ class _Open:
     cache: Cache = field(default_factory=Cache)
     generation: Generation | None = None
     ahead: asyncio.Task[None] | None = None
+    closed: bool = False
 
 
 class Engine:
@@ -98,10 +109,12 @@ class Engine:
     ) -> None:
         self.options, self.exclusions, self.retriever = options, exclusions, retriever
         self._report, self._tell = report, tell
+        self._client: AsyncMagicoder | None = None
         self._serving: asyncio.Task[_Served] | None = None
         self._model: str | None = None
         self._state: tuple[State, str | None, str] | None = None
         self._down = False
+        self._failed = 0.0
         self._pace = Pace()
         self._open: WeakKeyDictionary[Document, _Open] = WeakKeyDictionary()
 
@@ -113,13 +126,16 @@ class Engine:
         self._rest()
 
     async def close(self) -> None:
-        """End what still runs, and the connection."""
+        """End what still runs, and the connection, without a word: another may be speaking."""
+        self._report, self._tell = lambda _: None, lambda *_: None
         for document in list(self._open):
             await self.closed(document)
         if self._serving is not None:
             self._serving.cancel()
             with suppress(MagicoderError, asyncio.CancelledError):
-                await (await self._serving).client.close()
+                await self._serving
+        if self._client is not None:
+            await self._client.close()
         await asyncio.to_thread(self.retriever.close)
 
     def edited(self, document: Document, _: Edit) -> None:
@@ -132,6 +148,7 @@ class Engine:
     async def closed(self, document: Document) -> None:
         """The editor closed a document: nothing of it runs on."""
         if known := self._open.pop(document, None):
+            known.closed = True
             await _stop(known)
 
     async def complete(
@@ -157,6 +174,8 @@ class Engine:
         except asyncio.CancelledError:
             outcome = "replaced"
             raise
+        except _ClosedError:
+            outcome = "the document was closed"
         except MagicoderError:
             outcome = "the server failed"
         finally:
@@ -191,7 +210,9 @@ class Engine:
         known = self._open.setdefault(document, _Open())
         origin: Literal["model", "cache", "attached"] = "cache"
         with clock.stage("reuse"):
-            text = known.cache.find(hole)  # with it the file reads as when it was made: it is clean
+            text = known.cache.find(hole)
+            if text:  # where it no longer fits, it is as if unknown
+                text = _recalled(known, source, offset, hole, text) or None
         if text is None or (invoked and not text):
             origin, text = await self._answer(clock, known, document, source, offset, hole, invoked)
             if text is None:
@@ -247,7 +268,10 @@ class Engine:
         line_break = hole.before.endswith("\n") or not hole.line_before.strip()
         with clock.stage("pace"):
             now = time.monotonic()
-            await asyncio.sleep(self._pace.wait(now, line_break=line_break, invoked=invoked))
+            wait = self._pace.wait(now, line_break=line_break, invoked=invoked)
+            if self._down and not invoked:
+                wait = max(wait, self._failed + RETRY - now)
+            await asyncio.sleep(wait)
         generation = await self._start(known, document, source, offset, hole, clock.trace)
         return "model", await generation.follow(hole)
 
@@ -261,7 +285,8 @@ class Engine:
         texts: list[str],
     ) -> list[str]:
         """The suggestions with others beside them, as far as those come soon."""
-        found = list(dict.fromkeys([*texts, *filter(None, known.cache.all(hole))]))
+        others = (_recalled(known, source, offset, hole, one) for one in known.cache.all(hole))
+        found = list(dict.fromkeys([*texts, *filter(None, others)]))
         with suppress(TimeoutError, MagicoderError):
             async with asyncio.timeout(PATIENCE):
                 for seed in range(ALTERNATIVES + 1 - len(found)):
@@ -287,10 +312,12 @@ class Engine:
             if place is None or known.cache.find(place[2]) is not None:
                 return
             clock = Clock(_name(document), "ahead")
-            generation = await self._start(known, document, *place, clock.trace, ahead=True)
             outcome = "prepared"
             try:
+                generation = await self._start(known, document, *place, clock.trace, ahead=True)
                 await generation.ended()
+            except _ClosedError:
+                return
             except MagicoderError:
                 outcome = "the server failed"
             trace.write(clock.end(outcome, len(generation.text)))
@@ -324,9 +351,15 @@ class Engine:
         seed: int | None = None,
         ahead: bool = False,
     ) -> Generation:
-        """Start the one generation of a document; `found` gets what it takes."""
-        if known.generation:
+        """Start the one generation of a document; `found` gets what it takes.
+
+        Raises:
+            _ClosedError: the document is no longer open.
+        """
+        while known.generation and known.generation.alive:
             await known.generation.cancelled()
+        if known.closed:
+            raise _ClosedError("the document was closed")
         snapshot = source.filled(offset, "")  # the document goes on
 
         async def work(generation: Generation) -> str:
@@ -362,10 +395,12 @@ class Engine:
         seed: int | None,
     ) -> str:
         """The suggestion for a hole, fit to be inserted."""
+        hole = Hole(_sendable(hole.before), _sendable(hole.after))
         with clock.stage("server"):
             served = await self._served()
         with clock.stage("context"):
-            snippets = await self.retriever.snippets(hole, source, offset, path)
+            near = await self.retriever.snippets(hole, source, offset, path)
+            snippets = [replace(one, text=_sendable(one.text)) for one in near]
             extent = scope.extent(hole, source, offset)
             watch = Watch(hole, extent, source, offset)
         limit, here = self.options.max_tokens, self.retriever.relative(Path(path))
@@ -407,12 +442,17 @@ class Engine:
         sampling: dict[str, Any] = {"max_tokens": self.options.max_tokens, "stop": asked.stop}
         if seed is not None:
             sampling |= {"temperature": TEMPERATURE, "seed": seed}
+        longest, shared = LONGEST * self.options.max_tokens, self.options.settings
         try:
-            async with await _send(served.client, asked, path, sampling) as stream:
+            async with (
+                _deadline(shared.base_url, shared.timeout) as deadline,
+                await _send(served.client, asked, path, sampling) as stream,
+            ):
                 async for delta in stream:
                     arrived = time.perf_counter()
                     numbers.first_ms = numbers.first_ms or trace.milliseconds(begun)
-                    raw += delta
+                    deadline.reschedule(None)  # from here on the client watches over the pauses
+                    raw = (raw + delta)[:longest]
                     text = line_feeds(raw).removeprefix(asked.taken_back)
                     if asked.messages is not None:
                         text = unfenced(text, hole)
@@ -423,6 +463,8 @@ class Engine:
                     spent += time.perf_counter() - arrived
                     if end is not None:
                         return text[:end], False
+                    if len(raw) == longest:
+                        return text, True
                 result = stream.result
         finally:
             numbers.server_ms = trace.milliseconds(begun) - spent * 1000
@@ -448,20 +490,35 @@ class Engine:
 
     def forget(self) -> None:
         """Ask anew who serves: after an error it may be another."""
-        self._serving = None
+        if self._serving is not None and self._serving.done():
+            self._serving = None
 
     async def _served(self) -> _Served:
         """Whom to ask. Connecting goes on where a caller is cancelled, for the next one."""
         if self._serving is None:
             self._serving = asyncio.create_task(self._introduce())
-            self._serving.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._serving.add_done_callback(self._introduced)
         return await asyncio.shield(self._serving)
 
     async def _introduce(self) -> _Served:
-        client = await asyncio.to_thread(_client, self.options)
-        model = await client.model_info()
+        try:
+            return await self._ask_who()
+        except MagicoderError:
+            raise
+        except Exception as error:  # whatever a strange server makes of a library
+            raise ServerError(f"{self.options.settings.base_url} broke it: {error!r}") from error
+
+    async def _ask_who(self) -> _Served:
+        if self._client is None:
+            self._client = await asyncio.to_thread(_client, self.options)
+        model = await self._client.model_info()
         self._model = model.id
-        return _Served(client, model, await tokens.load(client, model))
+        return _Served(self._client, model, await tokens.load(self._client, model))
+
+    def _introduced(self, task: asyncio.Task[_Served]) -> None:
+        """A failure, whatever it was, is not kept: the server may be mended."""
+        if not task.cancelled() and task.exception() is not None and task is self._serving:
+            self._serving = None
 
     @contextmanager
     def _outage(self) -> Iterator[None]:
@@ -473,7 +530,7 @@ class Engine:
             self.forget()
             if not self._down:
                 self._report(str(error))
-            self._down = True
+            self._down, self._failed = True, time.monotonic()
             self._say("failed", str(error))
             raise
 
@@ -503,6 +560,37 @@ async def _stop(known: _Open) -> None:
         known.ahead.cancel()
     if known.generation:
         await known.generation.cancelled()
+
+
+def _recalled(known: _Open, source: Source, offset: int, hole: Hole, text: str) -> str:
+    """What of a known `text` leaves the file clean: all where it reads as when it was made."""
+    if known.cache.checked(hole, text):
+        return text
+    fit = syntax.clean(text, source, offset)
+    if fit:
+        known.cache.keep(hole, fit)
+    return fit
+
+
+def _sendable(text: str) -> str:
+    """`text` with question marks for halves of surrogate pairs, which no request can hold."""
+    return text.encode(errors="replace").decode()
+
+
+@asynccontextmanager
+async def _deadline(url: str, seconds: float) -> AsyncIterator[asyncio.Timeout]:
+    """Make a wait longer than `seconds` an error: a server that only keeps alive never times out.
+
+    Raises:
+        ServerError: it was longer.
+    """
+    try:
+        async with asyncio.timeout(seconds) as deadline:
+            yield deadline
+    except TimeoutError:
+        raise ServerError(
+            f"{url} did not answer within {seconds:g} s: raise MAGICODER_TIMEOUT, or ask for less"
+        ) from None
 
 
 def _merge(found: Trace, made: Trace) -> None:

@@ -6,6 +6,7 @@ request that agrees with it is attached to it.
 """
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
@@ -14,6 +15,11 @@ from magicoder.lsp.completion.hole import Hole
 
 BEFORE, AFTER = 240, 120
 """Characters before and after the cursor by which a place is known again."""
+
+SCOPE = 4000
+"""Characters before the cursor, at most, of what it stands in: that has to be the same too."""
+
+_OPENING = re.compile(r"^[^\s{}()\[\]#/*]", re.MULTILINE)
 
 CLOSERS = ")]}>\"'`"
 """What editors close by themselves."""
@@ -29,27 +35,34 @@ TYPING = 0.3
 
 
 class Place(NamedTuple):
-    """The text around a cursor, always of the same length."""
+    """The text around a cursor, always of the same length, and what it stands in up to there."""
 
     before: str
     after: str
+    scope: str
 
     @classmethod
     def of(cls, hole: Hole) -> "Place":
         before, after = hole.before[-BEFORE:], hole.after[:AFTER]
-        return cls(before.rjust(BEFORE, "\0"), after.ljust(AFTER, "\0"))
+        return cls(before.rjust(BEFORE, "\0"), after.ljust(AFTER, "\0"), _scope(hole))
+
+
+def _scope(hole: Hole) -> str:
+    """The text from the last line on that begins without indentation, as definitions do."""
+    before = hole.before[-SCOPE:]
+    return before[max((found.start() for found in _OPENING.finditer(before)), default=0) :]
 
 
 class Cache:
     """The suggestions of one document, the newest first; the oldest are dropped."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Place, str], None] = OrderedDict()
+        self._kept: OrderedDict[tuple[Place, str], int] = OrderedDict()
 
     def keep(self, hole: Hole, text: str) -> None:
         """Remember what was suggested at a hole; empty: that there is nothing to suggest."""
         key = Place.of(hole), text
-        self._kept[key] = None
+        self._kept[key] = _file(hole, text)
         self._kept.move_to_end(key)
         if len(self._kept) > SIZE:
             self._kept.popitem(last=False)
@@ -64,17 +77,28 @@ class Cache:
     def all(self, hole: Hole) -> list[str]:
         """All different suggestions known here, the newest first."""
         here = Place.of(hole)
-        found = (_rest(place, text, here) for place, text in reversed(self._kept))
+        found = (_rest(place, text, here, hole) for place, text in reversed(self._kept))
         return list(dict.fromkeys(rest for rest in found if rest is not None))
 
+    def checked(self, hole: Hole, text: str) -> bool:
+        """Whether the whole file with `text` in it reads as when that was kept."""
+        return _file(hole, text) in self._kept.values()
 
-def _rest(place: Place, text: str, here: Place) -> str | None:
+
+def _file(hole: Hole, text: str) -> int:
+    """A hash of the file with `text` in it."""
+    return hash(hole.before + text + hole.after)
+
+
+def _rest(place: Place, text: str, here: Place, hole: Hole) -> str | None:
     """What is left at `here` of a `text` suggested at `place`; None: it does not lead here."""
     closed = _closed(here.after, place.after)
     if closed is None:
         return None
     typed = (place.before + text).find(here.before)
     if typed < 0 or (typed == len(text) and text):
+        return None
+    if not hole.before.endswith(place.scope + text[:typed]):
         return None
     return _unclosed(text[typed:], closed)
 

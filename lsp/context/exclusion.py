@@ -2,8 +2,12 @@
 
 import os
 import re
+import stat
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path
 
@@ -15,18 +19,28 @@ LARGEST = 1_000_000
 LONGEST = 400
 """Characters of a line on average at most: what is longer is generated."""
 
+LINE = 20_000
+"""Characters of one line at most: what is longer is generated."""
+
+IGNORED = 200_000, 2_000
+"""Bytes and patterns of an ignore file that are read; one with more excludes its whole folder."""
+
 TRUSTED_FOR = 2.0
 """Seconds for which a path's verdict holds, since its ignore files are read from the disk."""
 
 _NAMES = (
-    ".env .env.* *.env .envrc *.pem *.key *.p8 *.p12 *.pfx *.jks *.keystore *.kdb *.kdbx *.gpg "
-    "*.ppk *.ovpn id_rsa* id_dsa* id_ecdsa* id_ed25519* credentials credentials.* secrets.* "
+    ".env .env[._-]* *.env .envrc *.pem *.key *.p8 *.p12 *.pfx *.jks *.keystore *.kdb *.kdbx *.gpg "
+    "*.ppk *.ovpn id_rsa* id_dsa* id_ecdsa* id_ed25519* credentials credentials.* secret.* "
+    "secrets.* client_secret*.json application_default_credentials.json .s3cfg .*_history "
     ".netrc _netrc .npmrc .pypirc .pgpass .my.cnf .htpasswd .dockercfg "
-    ".git-credentials .vault-token *.tfvars *.tfstate *.tfstate.* kubeconfig service-account*.json"
+    ".git-credentials .vault-token *.tfvars *.tfvars*.json *.tfstate *.tfstate.* "
+    "kubeconfig service-account*.json"
 )
 _HARMLESS = re.compile(r"\.env\.(example|sample|template|dist|defaults?)")
 _SECRET = re.compile("|".join(map(translate, _NAMES.split())))
-_SECRET_FOLDERS = {".ssh", ".aws", ".gnupg", ".kube", ".azure"}
+_SECRET_FOLDERS = {".ssh", ".aws", ".gnupg", ".kube", ".azure", ".env"}
+_SECRET_IN = {(".docker", "config.json"), ("gh", "hosts.yml"), ("gh", "hosts.yaml")}
+_COPY = re.compile(r"(~|\.(old|orig|bak|backup|save|copy|swp|tmp))+$")
 _PRIVATE_KEY = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY")
 
 SKIPPED_FOLDERS = {
@@ -36,7 +50,25 @@ SKIPPED_FOLDERS = {
 """Folders that the index never enters: not the user's own code."""
 
 
-Patterns = list[GitIgnoreSpecPattern]
+@dataclass(frozen=True)
+class _Pattern:
+    """A line of an ignore file; `folders`: it names nothing else."""
+
+    regex: re.Pattern[str]
+    include: bool
+    folders: bool
+
+
+Patterns = list[_Pattern]
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What a path's name says until a time; `real`: where its links lead."""
+
+    until: float
+    why: str | None
+    real: Path
 
 
 class Exclusions:
@@ -50,32 +82,43 @@ class Exclusions:
         self._roots = [Path(os.path.realpath(root)) for root in roots]
         self._own = _patterns(patterns)
         self._specs: dict[Path, tuple[int, Patterns]] = {}
-        self._tops: dict[Path, Path | None] = {}
-        self._verdicts: dict[Path, tuple[float, str | None]] = {}
+        self._tops: dict[Path, list[tuple[Path, Path]]] = {}
+        self._verdicts: dict[Path, _Verdict] = {}
+        self._texts: dict[Path, str] = {}
+        self._everywhere = _everywhere()
 
     def reason(self, path: Path | None, text: str | None = None) -> str | None:
-        """Why the file at `path` with this `text` must stay here, in a few words; None: it may go.
+        """Why the file at `path` must stay here, in a few words; None: it may go.
 
-        An untitled document has no path.
+        path: None for an untitled document.
+        text: all of the file. What it says holds until other text is given: a piece of a file
+            that holds a private key is then kept back by the path alone.
         """
-        why = self._of_path(path) if path is not None else None
-        return why or (_of_text(text) if text is not None else None)
+        said = _of_text(text) if text is not None else None
+        if path is None:
+            return said
+        verdict = self._of_path(path)
+        if said is not None:
+            self._texts[verdict.real] = said
+        elif text is not None:
+            self._texts.pop(verdict.real, None)
+        return verdict.why or self._texts.get(verdict.real)
 
     def enters(self, folder: Path) -> bool:
         """Whether any file below `folder` may be read."""
         return self._named(folder, is_folder=True) is None
 
-    def _of_path(self, path: Path) -> str | None:
+    def _of_path(self, path: Path) -> _Verdict:
         now = time.monotonic()
         known = self._verdicts.get(path)
-        if known is not None and now < known[0]:
-            return known[1]
+        if known is not None and now < known.until:
+            return known
         if len(self._verdicts) > 10_000:
             self._verdicts.clear()
         real = Path(os.path.realpath(path))
         why = next(filter(None, (self._verdict(each) for each in {path: 0, real: 0})), None)
-        self._verdicts[path] = now + TRUSTED_FOR, why
-        return why
+        known = self._verdicts[path] = _Verdict(now + TRUSTED_FOR, why, real)
+        return known
 
     def _verdict(self, path: Path) -> str | None:
         if secret(path):
@@ -83,41 +126,62 @@ class Exclusions:
         if why := self._named(path, is_folder=False):
             return why
         try:
-            return "it is too large" if path.stat().st_size > LARGEST else None
+            found = path.stat()
         except OSError:  # not written yet
             return None
+        if not stat.S_ISREG(found.st_mode):
+            return "it is no regular file"
+        return "it is too large" if found.st_size > LARGEST else None
 
     def _named(self, path: Path, *, is_folder: bool) -> str | None:
         """Why patterns exclude `path`; None: they do not."""
-        root = next((root for root in self._roots if path.is_relative_to(root)), None)
-        inside = path.relative_to(root or path.anchor)
-        if _excluded(inside, is_folder, lambda folder: [] if folder.parts else self._own):
-            return "the settings exclude it"
-        top = self._top(path.parent)
-        if top is not None and _excluded(
-            path.relative_to(top), is_folder, lambda folder: self._ignored(top / folder)
-        ):
-            return "a .gitignore names it"
+        roots = [root for root in self._roots if path.is_relative_to(root)]
+        for root in roots or [Path(path.anchor)]:
+            inside = path.relative_to(root)
+            if _excluded(inside, is_folder, lambda folder: [] if folder.parts else self._own):
+                return "the settings exclude it"
+        for top, git in self._enclosing(path.parent):
+            if _excluded(path.relative_to(top), is_folder, self._reader(top, git)):
+                return "a .gitignore names it"
         return None
 
-    def _top(self, folder: Path) -> Path | None:
-        """Where ignore files begin to count: the repository's folder, or else the root."""
+    def _enclosing(self, folder: Path) -> list[tuple[Path, Path]]:
+        """Where ignore files begin to count, each with git's own folder there.
+
+        Every repository up to the root, or else the one around it, or else the root.
+        """
         if folder not in self._tops:
-            up = (folder, *folder.parents)
-            git = next((each for each in up if (each / ".git").exists()), None)
-            root = next((each for each in self._roots if folder.is_relative_to(each)), None)
-            self._tops[folder] = git or root
+            up = [folder, *folder.parents]
+            roots = [each for each in up if each in self._roots]
+            held = [each for each in up if (each / ".git").exists()]
+            inner = [each for each in held if roots and each.is_relative_to(roots[-1])]
+            self._tops[folder] = [(top, _git(top)) for top in inner or held[:1] or roots[-1:]]
         return self._tops[folder]
 
-    def _ignored(self, folder: Path) -> Patterns:
-        """The patterns of a folder's .gitignore."""
-        file = folder / ".gitignore"
+    def _reader(self, top: Path, git: Path) -> Callable[[Path], Patterns]:
+        """What gives the patterns that a folder, relative to `top`, adds; the last count most."""
+
+        def read(folder: Path) -> Patterns:
+            file = top / folder / ".gitignore"
+            found = [] if file.is_symlink() else self._read(file)  # git follows no link here
+            if folder.parts:
+                return found
+            common = [self._everywhere, git / "info" / "exclude"]
+            return [each for file in common for each in self._read(file)] + found
+
+        return read
+
+    def _read(self, file: Path) -> Patterns:
+        """The patterns of an ignore file."""
         try:
-            changed = file.stat().st_mtime_ns
-            known = self._specs.get(folder)
-            if known is None or known[0] != changed:
-                lines = file.read_text(errors="replace").splitlines()
-                known = self._specs[folder] = changed, _patterns(lines)
+            found = file.stat()
+            known = self._specs.get(file)
+            if known is None or known[0] != found.st_mtime_ns:
+                content = _content(file, IGNORED[0])
+                lines = ["*"] if content is None else content.split("\n")
+                if len(lines) > IGNORED[1]:
+                    lines = ["*"]
+                known = self._specs[file] = found.st_mtime_ns, _patterns(lines)
         except OSError:
             return []
         return known[1]
@@ -125,9 +189,10 @@ class Exclusions:
 
 def secret(path: Path) -> bool:
     """Whether a file's name says that it may hold keys or passwords."""
-    name = path.name.lower()
-    if not _SECRET_FOLDERS.isdisjoint(path.parts[:-1]):
+    *folders, name = path.as_posix().lower().split("/")
+    if not _SECRET_FOLDERS.isdisjoint(folders) or (*folders[-1:], name) in _SECRET_IN:
         return True
+    name = _COPY.sub("", name)  # an editor's copy, or one by hand
     return bool(_SECRET.fullmatch(name)) and not _HARMLESS.fullmatch(name)
 
 
@@ -136,22 +201,91 @@ def _of_text(text: str) -> str | None:
         return "it is too large"
     if len(text) > 10 * LONGEST and len(text) > LONGEST * (text.count("\n") + 1):
         return "its lines are too long: it looks generated"
+    at = 0
+    while len(text) - at > LINE:
+        at = text.rfind("\n", at, at + LINE + 1) + 1
+        if not at:
+            return "a line is too long: it looks generated"
     if "\0" in text:
         return "it is not text"
     return "it holds a private key" if _PRIVATE_KEY.search(text) else None
+
+
+def _content(file: Path, most: int) -> str | None:
+    """A small file's text; None where it is larger than `most` bytes.
+
+    Raises:
+        OSError: it is gone, or no regular file: such may never end.
+    """
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise OSError("no regular file")
+    with file.open("rb") as opened:
+        content = opened.read(most + 1)
+    return None if len(content) > most else content.decode("utf-8-sig", errors="replace")
+
+
+def _git(top: Path) -> Path:
+    """The folder where git keeps what all worktrees of the repository at `top` share."""
+    git = top / ".git"
+    with suppress(OSError):
+        if git.is_file() and (content := _content(git, 5000)):
+            git = top / content.removeprefix("gitdir:").strip()
+            if shared := _content(git / "commondir", 5000):
+                git = git / shared.strip()
+    return git
+
+
+def _everywhere() -> Path:
+    """The user's ignore file for all repositories."""
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "config", "--global", "--path", "--get", "core.excludesFile"]
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=2,
+        )
+        return Path(done.stdout.rstrip("\n"))
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "git" / "ignore"
 
 
 def _patterns(lines: Iterable[str]) -> Patterns:
     """What git would read: a line that it cannot, counts for nothing."""
     found = []
     for line in lines:
+        if len(line) > 4096:  # longer than any path
+            continue
         try:
             pattern = GitIgnoreSpecPattern(line)
         except (ValueError, re.error):
             continue
-        if pattern.include is not None:
-            found.append(pattern)
+        if pattern.include is not None and pattern.regex is not None:
+            regex = re.compile(_bounded(pattern.regex.pattern))
+            found.append(_Pattern(regex, pattern.include, line.rstrip().endswith("/")))
     return found
+
+
+_STAR, _FOLDERS, _ANYWHERE = "[^/]*", "(?:/.+)?", "^(?:.+/)?"
+
+
+def _bounded(regex: str) -> str:
+    """pathspec's expression of a pattern, so that many stars cost no exponential time.
+
+    All but the last star of a name, and all but the last `**`, may take the first match and keep
+    it: whatever follows a later match follows the first one too.
+    """
+    first, *pieces = regex.split(_STAR)
+    for i, piece in enumerate(pieces, 1):
+        in_name = i < len(pieces) and "/" not in piece.replace("[^/]", "")
+        first += f"(?>[^/]*?{piece})" if in_name else _STAR + piece
+    first, *pieces = first.split(_FOLDERS)
+    if pieces and first.startswith(_ANYWHERE):
+        first = f"^(?>(?:[^/]+/)*?{first.removeprefix(_ANYWHERE)}(?=/))"
+    for i, piece in enumerate(pieces, 1):
+        first += _FOLDERS + piece if i == len(pieces) else f"(?>(?:/[^/]+)*?{piece}(?=/))"
+    return first
 
 
 def _excluded(path: Path, is_folder: bool, patterns: Callable[[Path], Patterns]) -> bool:
@@ -174,10 +308,8 @@ def _named(path: Path, is_folder: bool, patterns: Callable[[Path], Patterns]) ->
     return False
 
 
-def _matches(pattern: GitIgnoreSpecPattern, path: str, is_folder: bool) -> bool:
-    assert pattern.regex is not None  # noqa: S101
-    of_folders = str(pattern.pattern).rstrip().endswith("/")
-    text = f"{path}/" if is_folder and of_folders else path
+def _matches(pattern: _Pattern, path: str, is_folder: bool) -> bool:
+    text = f"{path}/" if is_folder and pattern.folders else path
     # pathspec's one group is the end of a folder that the pattern names: the path itself, or above.
     return any(
         match.lastindex is None or match.end(match.lastindex) == len(text)

@@ -7,9 +7,11 @@ pieces and files one by one, with the editor's questions first.
 import heapq
 import itertools
 import json
+import logging
 import os
 import re
 import sqlite3
+import stat
 import sys
 import threading
 import time
@@ -117,6 +119,7 @@ class Index:
     def __init__(self, roots: Sequence[Path], exclusions: Exclusions) -> None:
         self.progress = Progress(0, False, False)
         self._roots, self._exclusions = roots, exclusions
+        self._real = [Path(os.path.realpath(root)) for root in roots]
         self._jobs: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._changed: dict[str, tuple[float, str]] = {}
@@ -138,7 +141,7 @@ class Index:
     def update(self, path: Path, text: str) -> None:
         """Take the text of an open file; read soon, once it stops changing."""
         with self._wake:
-            self._changed[str(path)] = time.monotonic() + QUIET, text
+            self._changed[str(path)] = time.monotonic() + QUIET, _sound(text)
             self._wake.notify()
 
     def changed(self, path: Path) -> None:
@@ -161,7 +164,7 @@ class Index:
 
     def symbols(self, names: Sequence[str], besides: str) -> "Future[list[Symbol]]":
         """The definitions of `names` in other files than `besides`, in no order."""
-        return self._ask(lambda: self._symbols(names, besides))
+        return self._ask(lambda: self._symbols([*map(_sound, names)], _sound(besides)))
 
     def members(self, symbol: Symbol) -> "Future[list[str]]":
         """The texts of a type's members, in their order."""
@@ -169,7 +172,7 @@ class Index:
 
     def similar(self, text: str, besides: str, limit: int) -> "Future[list[tuple[str, str]]]":
         """Paths and texts of the chunks of other files most like `text`, the best first (BM25)."""
-        return self._ask(lambda: self._similar(text, besides, limit))
+        return self._ask(lambda: self._similar(_sound(text), _sound(besides), limit))
 
     def _ask(self, question: Callable[[], T]) -> "Future[T]":
         future: Future[T] = Future()
@@ -198,7 +201,10 @@ class Index:
                 if self._closed:
                     return
                 job = self._take()
-            job()
+            try:
+                job()
+            except Exception:  # whatever one file does to it, the others are read
+                logging.getLogger(__name__).warning("a file is not in the index", exc_info=True)
 
     def _take(self) -> Callable[[], None]:
         """The next job: questions, then changed files, then the rest of the workspace."""
@@ -220,14 +226,16 @@ class Index:
         if path is None or count == FILES:
             self.progress = Progress(count, True, path is not None)
             return
-        if str(path) not in self._recent and self._read(path):
-            self.progress = Progress(count + 1, False, False)
-        self._put(2, partial(self._next, files))
+        try:
+            if str(path) not in self._recent and self._read(path):
+                self.progress = Progress(count + 1, False, False)
+        finally:
+            self._put(2, partial(self._next, files))
 
     def _read(self, path: Path) -> bool:
         """Read a file from the disk; whether there was something to read."""
         try:
-            text = path.read_bytes() if path.stat().st_size <= LARGEST else b""
+            text = self._content(path)
         except OSError:  # gone since it was listed
             text = b""
         if self._exclusions.reason(path, text.decode(errors="replace")) is None:
@@ -235,6 +243,18 @@ class Index:
         else:
             self._forget(str(path))
         return bool(text)
+
+    def _content(self, path: Path) -> bytes:
+        """What a file holds; nothing where it is not the workspace's own, or no regular file."""
+        real = Path(os.path.realpath(path))
+        roots = [root for root in self._real if real.is_relative_to(root)]
+        if not any(SKIPPED_FOLDERS.isdisjoint(real.relative_to(root).parts) for root in roots):
+            return b""
+        if not stat.S_ISREG(real.stat().st_mode):  # it may never end
+            return b""
+        with real.open("rb") as opened:
+            content = opened.read(LARGEST + 1)
+        return content if len(content) <= LARGEST else b""
 
     def _again(self, path: Path) -> None:
         """Read a file of the workspace once more; what its text was while it was open is gone."""
@@ -300,10 +320,10 @@ class Index:
         except MagicoderError:  # its grammar is not installed
             found = []
         rows = [(one.name, one.path, one.parent, one.long, one.text) for one in found]
-        self._db.execute("BEGIN")
-        self._db.execute("DELETE FROM symbols WHERE path = ?", (path,))
-        self._db.executemany("INSERT INTO symbols VALUES (?, ?, ?, ?, ?)", rows)
-        self._db.execute("COMMIT")
+        with self._db:
+            self._db.execute("BEGIN")
+            self._db.execute("DELETE FROM symbols WHERE path = ?", (path,))
+            self._db.executemany("INSERT INTO symbols VALUES (?, ?, ?, ?, ?)", rows)
 
     def _found(self, text: bytes, language: Language, path: str, recent: bool) -> list[Symbol]:
         old = self._edited if recent and self._edited and self._edited.path == path else None
@@ -339,6 +359,11 @@ class Index:
             (" OR ".join(f'"{word}"' for word in asked), besides, limit),
         )
         return list(rows)
+
+
+def _sound(text: str) -> str:
+    """The text with a question mark for half a surrogate pair, which SQLite cannot keep."""
+    return text.encode(errors="replace").decode()
 
 
 def words(text: str) -> list[str]:

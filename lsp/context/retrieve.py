@@ -23,7 +23,7 @@ from magicoder.lsp.context.ring import Ring
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-    from magicoder.lsp.documents import Document
+    from magicoder.lsp.documents import Document, Edit
     from magicoder.lsp.trees import Source
 
 PATIENCE = 0.015
@@ -98,13 +98,27 @@ class Retriever:
 
     def watch(self, document: "Document") -> None:
         """Follow an opened document and its edits."""
+        self._may_go(document)
         self._index.update(Path(document.path), document.source)
-        document.subscribe(self._ring.edited)
-        document.subscribe(lambda doc, _: self._index.update(Path(doc.path), doc.source))
+        document.subscribe(self._edited)
+
+    def _edited(self, document: "Document", edit: "Edit") -> None:
+        self._index.update(Path(document.path), document.source)
+        if self._may_go(document):
+            self._ring.edited(document, edit)
+
+    def _may_go(self, document: "Document") -> bool:
+        """Whether pieces of a document may be shown; where not, what is kept of it is forgotten."""
+        path = Path(document.path)
+        if self._exclusions.reason(path, document.source) is None:
+            return True
+        self._ring.forget(document.path)
+        return False
 
     def viewed(self, document: "Document", offset: int) -> None:
         """The user's cursor stands at `offset`."""
-        self._ring.viewed(document, offset)
+        if self._may_go(document):
+            self._ring.viewed(document, offset)
 
     def changed(self, path: Path) -> None:
         """Read a file again: it changed on the disk."""
@@ -210,7 +224,7 @@ class Retriever:
             for span in self._ring.spans
             if span.path != path
             and span.text.strip() not in shown
-            and self._exclusions.reason(Path(span.path), span.text) is None
+            and self._exclusions.reason(Path(span.path)) is None
         ]
         return dict(self._snippet(span.path, span.text, "recent") for span in spans[-RECENT:])
 

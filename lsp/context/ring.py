@@ -40,6 +40,10 @@ class Ring:
         kept = [*others, span] if span.text.strip() else others
         self.spans = tuple(kept[-SPANS:])
 
+    def forget(self, path: str) -> None:
+        """Keep nothing of the document at `path`."""
+        self.spans = tuple(span for span in self.spans if span.path != path)
+
 
 def _span(path: str, text: str, offset: int) -> Span:
     start = end = min(offset, len(text))

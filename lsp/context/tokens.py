@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from magicoder.client import AsyncMagicoder, ModelInfo
 
 
+LONG = 2_000
+"""Characters of a line at most that is remembered."""
+
+
 class Counter:
     """Counts tokens line by line, and remembers each line: a keystroke costs one line.
 
@@ -36,12 +40,14 @@ class Counter:
 
     def count(self, text: str) -> int:
         """Tokens of `text`, at most a few more than there are: none reaches over a line's end."""
-        return sum(map(self._line, text.splitlines(keepends=True)))
+        lines = text.splitlines(keepends=True)
+        return sum((self._line if len(line) <= LONG else self._count)(line) for line in lines)
 
     def _count(self, line: str) -> int:
+        encoded = line.encode(errors="replace")  # half a surrogate pair is a question mark
         if self._tokenizer is None:
-            return len(line.encode(errors="replace"))
-        return len(self._tokenizer.encode(line, add_special_tokens=False).ids)
+            return len(encoded)
+        return len(self._tokenizer.encode(encoded.decode(), add_special_tokens=False).ids)
 
 
 async def load(client: "AsyncMagicoder", served: "ModelInfo") -> Counter:

@@ -71,11 +71,14 @@ def lsp(ctx: click.Context, tcp: tuple[str, int] | None, trace: bool, log_file: 
         _show_traces()
         return
     if log_file:
+        try:
+            handler = logging.FileHandler(log_file, encoding="utf-8")
+            os.chmod(log_file, 0o600)
+        except OSError as error:
+            raise UsageError(f"{log_file} cannot be written: {error.strerror}") from None
+        handler.addFilter(_without_key)
         form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-        logging.basicConfig(filename=log_file, level=logging.INFO, format=form)
-        os.chmod(log_file, 0o600)
-        for handler in logging.getLogger().handlers:
-            handler.addFilter(_without_key)
+        logging.basicConfig(handlers=[handler], level=logging.INFO, format=form)
     else:
         logging.basicConfig(level=logging.WARNING)
         # It warns of every request that ended before its cancellation arrived.
@@ -136,10 +139,10 @@ def _show_stats(made: "Sequence[Row]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    heads = ("shown", "read", "whole", "part", "accepted", "of read")
-    for head in (*heads, "30 s", "2 min", "10 min", "p50 ms", "p95 ms"):
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    heads = ("shown", "read", "whole", "part", "rate", "of read")
+    for head in (*heads, "30 s", "2 min", "10 min", "s p50/p95"):
         table.add_column(head, justify="right", no_wrap=True)
     last = made[0].by
     for row in made:
@@ -149,8 +152,8 @@ def _show_stats(made: "Sequence[Row]") -> None:
             last = row.by
         counts = map(str, (row.shown, row.read, row.whole, row.part))
         shares = (row.accepted, row.accepted_of_read, *row.survival.values())
-        times = (row.latency_ms["p50"], row.latency_ms["p95"])
-        table.add_row(row.name, *counts, *map(_percent, shares), *map(_ms, times))
+        times = "/".join(f"{(row.latency_ms[name] or 0) / 1000:.2f}" for name in ("p50", "p95"))
+        table.add_row(row.name, *counts, *map(_percent, shares), times)
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
@@ -160,45 +163,58 @@ def _show_traces() -> None:
     from magicoder.lsp.completion import trace
 
     kept = list(trace.read())
-    if kept:
-        Console(soft_wrap=not sys.stdout.isatty()).print(_traces(kept))
-    else:
+    if not kept:
         click.echo(f"no completions yet: {trace.path()} is written while you type")
+        return
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    console.print(_latest(kept[-LATEST:]))
+    console.print()
+    console.print(_stages(kept))
 
 
-def _traces(kept: "Sequence[Trace]") -> "Table":
-    """A line for each of the latest, and the percentiles of all of them."""
+def _latest(kept: "Sequence[Trace]") -> "Table":
+    """A line for each completion, with the milliseconds of its stages that took any."""
     from datetime import datetime
 
     from rich.table import Table
 
-    from magicoder.lsp.kept.stats import percentile
-
-    stages = list(dict.fromkeys(stage for trace in kept for stage in trace.stages))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("time", "language", "asked", "outcome"):
-        table.add_column(head, no_wrap=True)
-    for head in (*stages, "all ms", "first", "server", "prompt", "cached"):
+        table.add_column(head)
+    for head in ("ms", "cached"):
         table.add_column(head, justify="right", no_wrap=True)
-
-    def times(trace: "Trace") -> "list[float | None]":
-        known = [trace.stages.get(stage) for stage in stages]
-        return [*known, trace.total_ms, trace.first_ms, trace.server_ms]
-
-    def tokens(count: int | None) -> str:
-        return "-" if count is None else str(count)
-
-    for trace in kept[-LATEST:]:
+    table.add_column("of these, in ms")
+    for trace in kept:
         when = datetime.fromtimestamp(trace.time).strftime("%H:%M:%S")
-        counts = map(tokens, (trace.prompt_tokens, trace.cached_tokens))
+        stages = (
+            trace.stages if trace.server_ms is None else trace.stages | {"model": trace.server_ms}
+        )
+        slow = ", ".join(f"{name} {_ms(took)}" for name, took in stages.items() if took >= 0.05)
+        known = trace.prompt_tokens is not None and trace.cached_tokens is not None
+        cached = f"{trace.cached_tokens}/{trace.prompt_tokens}" if known else "-"
         about = (when, trace.language, trace.trigger, trace.outcome)
-        table.add_row(*about, *map(_ms, times(trace)), *counts)
-    table.add_section()
-    columns = list(zip(*map(times, kept), strict=True))
-    for name, at in (("p50", 0.5), ("p95", 0.95)):
-        known = ([value for value in column if value is not None] for column in columns)
-        figures = (_ms(percentile(column, at)) for column in known)
-        table.add_row(name, f"of {len(kept)}", "", "", *figures)
+        table.add_row(*about, _ms(trace.total_ms), cached, slow)
+    return table
+
+
+def _stages(kept: "Sequence[Trace]") -> "Table":
+    """A line for each stage, with the percentiles of all completions."""
+    from rich.table import Table
+
+    from magicoder.lsp.kept.stats import percentile
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"{len(kept)} completions")
+    for head in ("took", "p50 ms", "p95 ms"):
+        table.add_column(head, justify="right")
+    stages = dict.fromkeys(stage for trace in kept for stage in trace.stages)
+    took = {stage: [t.stages[stage] for t in kept if stage in t.stages] for stage in stages}
+    took["first token"] = [t.first_ms for t in kept if t.first_ms is not None]
+    took["model"] = [t.server_ms for t in kept if t.server_ms is not None]
+    took["all"] = [t.total_ms for t in kept]
+    for name, values in took.items():
+        figures = (_ms(percentile(values, at)) for at in (0.5, 0.95))
+        table.add_row(name, str(len(values)), *figures)
     return table
 
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -459,6 +460,89 @@ async def test_each_connection_is_a_session(endpoint: Any, tmp_path: Path) -> No
         await each.client.stop()
     assert server.returncode is None
     server.terminate()
+    await server.wait()
+
+
+async def opens_slowly(editor: Any, endpoint: Any) -> "asyncio.Task[list[str]]":
+    """A request for a document in which somebody types so fast that it waits for the next key."""
+    await editor.initialize({"base_url": endpoint.base_url})
+    editor.open("x = ")
+    for column in range(4, 10):
+        editor.insert(0, column, "a")
+        await asyncio.sleep(0.1)
+    waiting = asyncio.create_task(editor.complete(0, 10))
+    await asyncio.sleep(0.02)
+    return waiting
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reopened", [False, True])
+async def test_a_closed_document_is_not_sent(editor: Any, endpoint: Any, reopened: bool) -> None:
+    waiting = await opens_slowly(editor, endpoint)
+    if reopened:
+        editor.open("y = ")  # without a word that the first is closed
+    else:
+        editor.client.text_document_did_close(
+            types.DidCloseTextDocumentParams(types.TextDocumentIdentifier("file:///w/a.py"))
+        )
+    assert await waiting == []
+    await asyncio.sleep(0.4)
+    assert endpoint.requests == []
+
+
+@pytest.mark.slow
+async def test_settings_changed_in_between_answer_what_was_asked(
+    editor: Any, endpoint: Any
+) -> None:
+    waiting = await opens_slowly(editor, endpoint)
+    settings = {"magicoder": {"base_url": endpoint.base_url, "exclude": ["*"]}}
+    editor.client.workspace_did_change_configuration(types.DidChangeConfigurationParams(settings))
+    assert await waiting == []
+    await asyncio.sleep(0.4)
+    assert (endpoint.requests, editor.messages) == ([], [])
+
+
+@pytest.mark.slow
+def test_a_request_that_cannot_be_read_is_answered() -> None:
+    lines = (-1, 2**31, None)
+    document = {"textDocument": {"uri": "file:///w/a.py"}, "context": {"triggerKind": 1}}
+    asked = [
+        {
+            "id": number,
+            "method": types.TEXT_DOCUMENT_INLINE_COMPLETION,
+            "params": document | {"position": {"line": line, "character": 0}},
+        }
+        for number, line in enumerate(lines, 10)
+    ]
+    first = {"id": 1, "method": "initialize", "params": {"capabilities": {}}}
+    ended = subprocess.run(
+        [sys.executable, "-m", "magicoder", "lsp"],
+        input=b"".join(map(frame, [first, *asked])),
+        capture_output=True,
+        check=False,
+    )
+    told = [json.loads(part) for part in re.findall(rb'\{"[^\r\n]*\}(?=Content|$)', ended.stdout)]
+    errors = {each["id"]: each["error"]["code"] for each in told if "error" in each}
+    assert errors == dict.fromkeys((10, 11, 12), -32602)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [b"POST / HTTP/1.1\r\n", b"Content-" + b"x" * 100_000], ids=len)
+async def test_a_connection_that_is_no_editors_is_closed(sent: bytes, tmp_path: Path) -> None:
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "magicoder", "lsp", "--tcp", "127.0.0.1:0"),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+    )
+    assert server.stderr
+    port = int((await server.stderr.readline()).decode().rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    with suppress(ConnectionError):  # closed with something unread
+        assert await reader.read() == b""
+    writer.close()
+    server.terminate()
+    assert await server.stderr.read() == b""
     await server.wait()
 
 

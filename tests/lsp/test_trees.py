@@ -94,3 +94,15 @@ def test_the_node_at_a_cursor_holds_the_character_before_it() -> None:
     first = source.node_at(0)
     assert first is not None
     assert first.start_byte == 0
+
+
+def test_a_huge_text_has_no_tree_until_it_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("magicoder.lsp.trees.LARGEST", 10)
+    source = Source("x = 1\n", by_name("python"))
+    assert source.tree is not None
+    source.edit(0, 0, "y = (\n")
+    assert source.tree is None
+    assert (source.errors, source.node_at(3)) == (0, None)
+    assert source.filled(0, "", 6).tree is not None
+    source.edit(0, 6, "")
+    assert shape(source) == shape(Source("x = 1\n", by_name("python")))

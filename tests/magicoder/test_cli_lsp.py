@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from magicoder.cli import cli
 from magicoder.cli.lsp import lsp
-from magicoder.errors import UsageError
+from magicoder.errors import MagicoderError, UsageError
 from magicoder.lsp.completion import trace
 from magicoder.lsp.completion.trace import Trace
 from magicoder.lsp.kept import records
@@ -84,13 +85,13 @@ def test_without_a_log_it_says_how_to_have_one(state: Path) -> None:
 def test_the_table() -> None:
     record(accepted="whole", accepted_characters=9, survival=Survival(s30=1, min2=0.5), lines=2)
     record(language="go", latency_ms=1234.56, shown_ms=800)
-    lines = [cells(line) for line in run("stats").stdout.splitlines() if line.strip()]
-    assert lines[0][:6] == ["shown", "read", "whole", "part", "accepted", "of read"]
-    assert " ".join(lines[1]) == "all 2 2 1 0 50% 50% 100% 50% - 100 1235"
-    named = {line[0]: line for line in lines}
-    assert " ".join(named["go"]) == "go 1 1 0 0 0% 0% - - - 1235 1235"
-    assert named["block"][1] == named["one line"][1] == "1"
-    assert named["qwen"][1] == "2"
+    text = "\n".join(" ".join(line.split()) for line in run("stats").stdout.splitlines())
+    assert text.startswith("shown read whole part rate of read 30 s 2 min 10 min s p50/p95\n")
+    assert "\nall 2 2 1 0 50% 50% 100% 50% - 0.10/1.23\n" in text
+    assert "\ngo 1 1 0 0 0% 0% - - - 1.23/1.23\n" in text
+    assert "\nblock 1 " in text
+    assert "\none line 1 " in text
+    assert "\nqwen 2 " in text
 
 
 def test_the_table_as_json() -> None:
@@ -121,15 +122,34 @@ def test_stats_takes_no_options_of_the_server() -> None:
         run("--tcp", ":1", "stats")
 
 
+def test_where_it_cannot_listen_or_log_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(MagicoderError, match=rf"cannot listen on 127\.0\.0\.1:{port} \("):
+            run("--tcp", f":{port}")
+    with pytest.raises(MagicoderError, match=r"cannot listen on host\.invalid:1 \("):
+        run("--tcp", "host.invalid:1")
+    with pytest.raises(UsageError, match="cannot be written"):
+        run("--log-file", str(tmp_path / "none" / "lsp.log"))
+
+
 def test_traces() -> None:
     for number in range(1, 101):
         stages = {"gate": number / 100, "server": float(number)} if number > 50 else {"gate": 1.0}
-        trace.write(Trace(0.0, "python", "automatic", f"n{number}", stages, total_ms=number))
+        made = Trace(0.0, "python", "automatic", f"n{number}", stages, total_ms=number)
+        if number == 100:
+            made.prompt_tokens, made.cached_tokens, made.server_ms = 64, 32, 7.0
+        trace.write(made)
     lines = run("--trace").stdout.splitlines()
-    assert lines[0].split()[:7] == ["time", "language", "asked", "outcome", "gate", "server", "all"]
-    assert [cells(line)[3] for line in lines[1:-2]] == [f"n{number}" for number in range(81, 101)]
-    assert cells(lines[-2])[:5] == ["p50", "of 100", "1.0", "75.0", "50.0"]
-    assert cells(lines[-1])[:5] == ["p95", "of 100", "1.0", "98.0", "95.0"]
+    assert lines[0].split()[:6] == ["time", "language", "asked", "outcome", "ms", "cached"]
+    assert [cells(line)[3] for line in lines[1:21]] == [f"n{number}" for number in range(81, 101)]
+    assert cells(lines[20])[4:] == ["100", "32/64", "gate 1.0, server 100, model 7.0"]
+    figures = {cells(line)[0]: cells(line)[1:] for line in lines[22:]}
+    assert figures["100 completions"] == ["took", "p50 ms", "p95 ms"]
+    assert figures["gate"] == ["100", "1.0", "1.0"]
+    assert figures["server"] == ["50", "75.0", "98.0"]
+    assert figures["all"] == ["100", "50.0", "95.0"]
+    assert figures["first token"] == ["0", "-", "-"]
 
 
 def test_without_traces_it_says_so() -> None:

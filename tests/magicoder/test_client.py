@@ -201,3 +201,32 @@ async def test_a_server_without_a_tokenizer_says_404(faulty_server):
     assert error.value.status == 404
     with pytest.raises(ServerError):
         await AsyncMagicoder(base_url=server.base_url, max_retries=0).tokenizer()
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"id": 5},
+        {"id": "m", "max_model_len": "many"},
+        {"id": "m", "magicoder": 5},
+        {"id": "m", "magicoder": {"tokenizer": 5}},
+        {"id": "m", "magicoder": {"fim": ["x"]}},
+        {"id": "m", "magicoder": {"adapters": 5}},
+        "[" * 200_000,
+    ],
+    ids=lambda card: str(card)[:40],
+)
+def test_a_model_that_is_told_in_another_shape(faulty_server, card):
+    models = card if isinstance(card, str) else json.dumps({"data": [card]})
+    server = faulty_server(None, models)
+    client = Magicoder(base_url=server.base_url, max_retries=0)
+    with client, pytest.raises(ServerError, match="does not speak OpenAI's API"):
+        client.model_info()
+
+
+def test_a_server_started_again_may_serve_another_model(faulty_server):
+    old, new = (faulty_server(None, json.dumps({"data": [{"id": name}]})) for name in "ab")
+    with Magicoder(base_url=old.base_url, max_retries=0) as client:
+        assert client.model_info().id == "a"
+        client._openai.base_url = new.base_url  # as if it had been started there
+        assert client.model_info().id == "b"

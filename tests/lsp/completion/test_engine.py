@@ -14,6 +14,7 @@ from magicoder.lsp import options
 from magicoder.lsp.completion import engine as engines
 from magicoder.lsp.completion import trace
 from magicoder.lsp.completion.engine import Engine
+from magicoder.lsp.completion.pace import Pace
 from magicoder.lsp.context.exclusion import Exclusions
 from magicoder.lsp.context.retrieve import Retriever
 from magicoder.lsp.documents import Document, Edit
@@ -444,3 +445,140 @@ async def test_a_closed_document_ends_what_runs_for_it(desk: Desk, endpoint: Any
     await desk.engine.closed(document)
     await endpoint.closed.wait()
     assert await waiting == []
+
+
+@pytest.mark.usefixtures("no_ahead")
+async def test_a_document_closed_before_anything_was_sent_is_never_sent(
+    desk: Desk, endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "wait", lambda *_, **__: 0.05)
+    document = desk.open("x = ")
+    waiting = asyncio.create_task(desk.ask(document))
+    await asyncio.sleep(0.01)
+    await desk.engine.closed(document)
+    assert await waiting == []
+    assert endpoint.requests == []
+    assert outcomes() == [("automatic", "the document was closed")]
+
+
+@pytest.mark.usefixtures("no_ahead")
+async def test_an_outage_makes_no_new_clients_and_few_requests(
+    desk: Desk, endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "RETRY", 3600)
+    made = []
+    build = engines._client
+
+    def counted(chosen: options.Options) -> Any:
+        made.append(1)
+        return build(chosen)
+
+    monkeypatch.setattr(engines, "_client", counted)
+    endpoint.behave = endpoint.sends(503, "no")
+    document = desk.open("x = ")
+    for _ in range(3):
+        assert await desk.ask(document, invoked=True) == []
+    assert len(endpoint.requests) == 3, "who asks does not wait"
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(desk.ask(document), 0.1)
+    assert len(endpoint.requests) == 3
+    endpoint.behave = endpoint.says("1")
+    assert await desk.ask(document, invoked=True) == ["1"]
+    type_(document, "y + ")
+    assert await desk.ask(document) == ["1"], "it is over"
+    assert made == [1]
+
+
+@pytest.mark.usefixtures("no_ahead")
+async def test_half_a_surrogate_pair_is_sent_as_a_question_mark(desk: Desk, endpoint: Any) -> None:
+    document = desk.open("s = '\ud83d'\nx = ")
+    assert await desk.ask(document) == ["1"]
+    assert endpoint.requests[-1]["prompt"] == "s = '?'\nx ="
+    assert desk.reported == []
+
+
+@pytest.mark.usefixtures("no_ahead")
+async def test_an_answer_without_end_is_read_no_further(
+    endpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    desk = desk_of(endpoint, tmp_path, max_tokens=4)
+    endpoint.behave = endpoint.hangs(*["some more "] * 50)
+    document = desk.open("# ", "/w/a.txt")
+    [text] = await desk.ask(document, invoked=True)
+    assert text
+    assert len(text) <= engines.LONGEST * 4
+    await endpoint.closed.wait()
+    await desk.engine.close()
+
+
+@pytest.mark.usefixtures("no_ahead")
+async def test_a_server_that_only_keeps_the_connection_alive_times_out(
+    endpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    desk = desk_of(endpoint, tmp_path, timeout=1)
+
+    async def comments(_: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        while True:
+            writer.write(b": here\n\n")
+            await asyncio.sleep(0.1)
+
+    endpoint.behave = comments
+    assert await desk.ask(desk.open("x = ")) == []
+    assert "did not answer within 1 s" in desk.reported[0]
+    await endpoint.closed.wait()
+    await desk.engine.close()
+
+
+@pytest.mark.usefixtures("no_ahead")
+async def test_an_introduction_that_breaks_a_library_is_asked_for_again(
+    desk: Desk, endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(*_: Any) -> Any:
+        raise RuntimeError("no such thing")
+
+    load = engines.tokens.load
+    monkeypatch.setattr(engines.tokens, "load", breaks)
+    document = desk.open("x = ")
+    assert await desk.ask(document) == []
+    assert desk.states[-1][0] == "failed"
+    monkeypatch.setattr(engines.tokens, "load", load)
+    assert await desk.ask(document, invoked=True) == ["1"]
+
+
+@pytest.mark.usefixtures("no_ahead")
+async def test_a_known_suggestion_that_no_longer_parses_is_asked_for_anew(
+    desk: Desk, endpoint: Any
+) -> None:
+    pad = f"    # {'-' * 50}\n" * 90  # so far that the key of the cache holds nothing of it
+    endpoint.behave = endpoint.says("**kw,")
+    document = desk.open(f"foo(\n{pad}    \n{pad})\n")
+    at = len(f"foo(\n{pad}    ")
+    assert await desk.ask(document, at) == ["**kw,"]
+    document.apply(Edit(0, 4, "if x:"))
+    document.apply(Edit(len(document.source) - 2, len(document.source) - 1, "    pass"))
+    endpoint.behave = endpoint.says("y = 1")
+    assert await desk.ask(document, at + 1) == ["y = 1"]
+    assert len(endpoint.requests) == 2
+
+
+@pytest.mark.usefixtures("no_ahead")
+async def test_a_request_waits_for_the_first_connection(
+    desk: Desk, endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, introduce = asyncio.Event(), Engine._introduce
+
+    async def slowly(self: Engine) -> Any:
+        await gate.wait()
+        return await introduce(self)
+
+    monkeypatch.setattr(Engine, "_introduce", slowly)
+    connecting = asyncio.create_task(desk.engine.connect())
+    waiting = asyncio.create_task(desk.ask(desk.open("x = ")))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    gate.set()
+    assert await waiting == ["1"]
+    await connecting

@@ -56,10 +56,23 @@ def test_nothing_to_say_is_known_right_there_alone() -> None:
 
 def test_what_is_far_from_the_cursor_does_not_count() -> None:
     near, far = "a" * BEFORE, "b" * AFTER
-    cache = kept(f"old {near}|{far} old", "c")
-    assert cache.find(hole(f"new {near}|{far} new")) == "c"
-    assert cache.find(hole(f"old z{near[1:]}|{far} old")) is None
-    assert cache.find(hole(f"old {near}|{far[1:]}z old")) is None
+    cache = kept(f"old\n{near}|{far} old", "c")
+    assert cache.find(hole(f"new\n{near}|{far} new")) == "c"
+    assert cache.find(hole(f"old\nz{near[1:]}|{far} old")) is None
+    assert cache.find(hole(f"old\n{near}|{far[1:]}z old")) is None
+
+
+def test_a_twin_in_another_definition_is_another_place() -> None:
+    pad = f"    # {'-' * BEFORE}\n"
+    cache = kept(f"def a(x):\n{pad}    return |\n", "x + 1")
+    assert cache.find(hole(f"def b(y):\n{pad}    return |\n")) is None
+    assert cache.find(hole(f"import os\ndef a(x):\n{pad}    return x|\n")) == " + 1"
+
+
+def test_a_file_is_checked_where_the_rest_is_typed_and_no_further() -> None:
+    cache = kept("x = |\ny", "foo(a)")
+    assert cache.checked(hole("x = foo|\ny"), "(a)")
+    assert not cache.checked(hole("x = foo|\nz"), "(a)")
 
 
 def test_a_place_at_the_beginning_is_no_place_further_on() -> None:

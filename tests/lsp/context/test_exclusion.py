@@ -99,6 +99,9 @@ def test_each_root_and_each_repository_has_its_own_ignore_files(tmp_path: Path) 
         *(".env", ".env.local", "prod.env", "server.PEM", "id_rsa", "id_ed25519.bak", "a.key"),
         *("credentials", "credentials.json", "secrets.yaml", ".netrc", ".npmrc", ".pypirc"),
         *("c.p12", "x.kdbx", ".ssh/config", ".aws/config", "terraform.tfstate"),
+        *(".env~", ".env_local", ".env-prod", "secret.yaml", "client_secret_1.json", ".SSH/x"),
+        *(".docker/config.json", "application_default_credentials.json", ".s3cfg", ".env/foo"),
+        *(".bash_history", "id_rsa.bak", "server.pem.old", "x.tfvars.json", "gh/hosts.yml"),
     ],
 )
 def test_files_that_look_secret_stay(tmp_path: Path, name: str) -> None:
@@ -106,7 +109,18 @@ def test_files_that_look_secret_stay(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [".env.example", "environment.py", "keys.py", "monkey.py", "id_card.py", "netrc.py"]
+    "name",
+    [
+        ".env.example",
+        ".env.sample",
+        ".env.template",
+        "a/config.json",
+        "environment.py",
+        "keys.py",
+        "monkey.py",
+        "id_card.py",
+        "netrc.py",
+    ],
 )
 def test_files_that_only_sound_secret_may_go(tmp_path: Path, name: str) -> None:
     assert Exclusions([tmp_path], []).reason(tmp_path / name) is None
@@ -152,3 +166,109 @@ def test_text_says_it_too(tmp_path: Path) -> None:
         assert reason(path, "a\0b") == "it is not text"
     (tmp_path / "big.py").write_text("#" * 2_000_000)
     assert reason(tmp_path / "big.py") == "it is too large"
+
+
+def test_one_very_long_line_is_generated() -> None:
+    reason = Exclusions([], []).reason
+    code = "a = 1\n" * 5000
+    assert "generated" in (reason(None, code + "b" * 20_001 + "\n" + code) or "")
+    assert "generated" in (reason(None, code + "b" * 20_001) or "")
+    assert reason(None, code + "b" * 20_000 + "\n" + code) is None
+
+
+def test_what_a_text_said_holds_for_its_path(tmp_path: Path) -> None:
+    exclusions, file = Exclusions([tmp_path], []), tmp_path / "a.py"
+    (tmp_path / "link.py").symlink_to(file)
+    assert exclusions.reason(file, "-----BEGIN PRIVATE KEY-----") == "it holds a private key"
+    assert exclusions.reason(file) == "it holds a private key"
+    assert exclusions.reason(tmp_path / "link.py") == "it holds a private key"
+    assert exclusions.reason(file, "a = 1") is None
+    assert exclusions.reason(file) is None
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.py").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "b.py")
+    exclusions = Exclusions([tmp_path], [])
+    assert exclusions.reason(tmp_path / "a.py") == "it is no regular file"
+    assert exclusions.reason(tmp_path / "b.py") == "it is no regular file"
+
+
+def test_an_ignore_file_that_is_a_link_counts_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "rules").write_text("*.py\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".gitignore").symlink_to("/dev/zero")
+    (tmp_path / "sub" / ".gitignore").symlink_to(tmp_path / "rules")
+    exclusions = Exclusions([tmp_path], [])
+    assert exclusions.reason(tmp_path / "sub" / "a.py") is None
+
+
+def test_an_ignore_file_that_is_too_large_excludes_everything(tmp_path: Path) -> None:
+    for name, text in (("long", "#" * 200_001), ("many", "x\n" * 3000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".gitignore").write_text(text)
+        assert Exclusions([tmp_path], []).reason(tmp_path / name / "a.py")
+    assert Exclusions([tmp_path], []).reason(tmp_path / "a.py") is None
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["*a" * 14 + "b", "*a?" * 14 + "b", "**/a/" * 14 + "b", "a/**/" * 14 + "b", "a**" * 9],
+)
+def test_many_stars_cost_little(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / ".gitignore").write_text(pattern + "\n")
+    exclusions = Exclusions([tmp_path], [])
+    for name in ("a" * 200 + ".py", "a/" * 60 + "c"):
+        exclusions.reason(tmp_path / name)  # pytest's time limit ends what is exponential
+
+
+def test_many_stars_match_as_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("x*a?*b*[0-9]*c/**/d*e*/**/f*g*h\n")
+    reason = Exclusions([tmp_path], []).reason
+    assert reason(tmp_path / "x_aab_b_7_8_c/q/dee/d_e_/1/2/fgghh")
+    assert reason(tmp_path / "xa_b1c/de/fgh")
+    assert not reason(tmp_path / "xab1c/de/fgh")
+    assert not reason(tmp_path / "xa_b1c/de/fgx")
+    assert not reason(tmp_path / "xa_b1c/d/e/fgh")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is the truth here")
+def test_every_file_that_git_reads_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, top = tmp_path / "home", tmp_path / "top"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL", raising=False)
+    (home / ".config" / "git").mkdir(parents=True)
+    (home / ".config" / "git" / "ignore").write_text("everywhere.py\n")
+    subprocess.run(["git", "init", "-q", str(top)], check=True)
+    (top / ".gitignore").write_text("\ufeffbom.py\nprivate/\n!back.py\n", encoding="utf-8")
+    (top / ".git" / "info").mkdir(exist_ok=True)
+    (top / ".git" / "info" / "exclude").write_text("info.py\nback.py\n")
+    subprocess.run(["git", "init", "-q", str(top / "private")], check=True)
+    names = ["bom.py", "everywhere.py", "info.py", "private/a.py", "back.py", "a.py"]
+
+    def ours() -> list[str]:
+        return [each for each in names if Exclusions([top], []).reason(top / each)]
+
+    assert ours() == names[:4]
+    (home / "mine").write_text("a.py\n")
+    (home / ".gitconfig").write_text("[core]\n excludesFile = ~/mine\n")
+    assert ours() == ["bom.py", "info.py", "private/a.py", "a.py"]
+
+
+def test_a_worktree_shares_what_its_repository_excludes(tmp_path: Path) -> None:
+    kept = tmp_path / "kept" / "worktrees" / "one"
+    kept.mkdir(parents=True)
+    (kept / "commondir").write_text("../..\n")
+    (tmp_path / "kept" / "info").mkdir()
+    (tmp_path / "kept" / "info" / "exclude").write_text("a.py\n")
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / ".git").write_text(f"gitdir: {kept}\n")
+    assert Exclusions([top], []).reason(top / "a.py")
+    assert not Exclusions([top], []).reason(top / "b.py")
+
+
+def test_nested_roots_all_count(tmp_path: Path) -> None:
+    for roots in ([tmp_path, tmp_path / "sub"], [tmp_path / "sub", tmp_path]):
+        assert Exclusions(roots, ["/gen/"]).reason(tmp_path / "sub" / "gen" / "a.py")

@@ -1,5 +1,6 @@
 """What is known of the workspace, and that it follows the files."""
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -278,3 +279,55 @@ def test_words() -> None:
     assert words("parseHTTPHeader x_y2 1 αβγ") == [
         "parsehttpheader", "parse", "http", "header", "x_y2", "αβγ",
     ]  # fmt: skip
+
+
+def test_what_never_ends_or_lies_outside_is_not_read(tmp_path: Path, start: Start) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root / ".git", outside):
+        folder.mkdir(parents=True)
+        (folder / "a.py").write_text("def hidden():\n    pass\n")
+    (root / "zero.py").symlink_to("/dev/zero")
+    (root / "out.py").symlink_to(outside / "a.py")
+    (root / "git.py").symlink_to(root / ".git" / "a.py")
+    os.mkfifo(root / "pipe.py")
+    (root / "own.py").write_text("def own():\n    pass\n")
+    (root / "within.py").symlink_to(root / "own.py")
+    index = Index([root], Exclusions([root], []))
+    index.start()
+    try:
+        while not index.progress.done:
+            time.sleep(0.001)
+        for name in ("out.py", "git.py", "zero.py", "pipe.py"):
+            index.changed(root / name)
+        settled(index)
+        assert names(index, "hidden", "own") == {("own", "own.py"), ("own", "within.py")}
+    finally:
+        index.close()
+
+
+def test_half_a_surrogate_pair_ends_nothing(tmp_path: Path, start: Start) -> None:
+    index = start()
+    index.update(tmp_path / "a.py", "def broken():\n    return '\ud83d'\n")
+    index.update(tmp_path / "b\udcff.py", "def unnamed():\n    pass\n")
+    settled(index)
+    assert names(index, "broken", "\ud83d", besides="\ud83d") == {("broken", "a.py")}
+    assert got(index.similar("broken \ud83d", "\ud83d", 5))
+    index.update(tmp_path / "c.py", "def later():\n    pass\n")
+    settled(index)
+    assert names(index, "later") == {("later", "c.py")}
+
+
+def test_a_bad_file_ends_neither_the_scan_nor_the_thread(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.py").write_text(f"def def_{name}():\n    pass\n")
+    real = Index._content
+
+    def content(self: Index, path: Path) -> bytes:
+        if path.name == "b.py":
+            raise RuntimeError("bad")
+        return real(self, path)
+
+    monkeypatch.setattr(Index, "_content", content)
+    assert names(start(), "def_a", "def_b", "def_c") == {("def_a", "a.py"), ("def_c", "c.py")}

@@ -235,3 +235,31 @@ async def test_where_there_is_no_tree_there_are_no_snippets(tmp_path: Path, star
     plain = opened(tmp_path / "a.txt", "Circle of friends", "plaintext")
     assert await found(retriever, plain, "Circle") == ()
     assert await found(Retriever(), opened(tmp_path / "main.py", MAIN), "in radii]") == ()
+
+
+async def test_nothing_is_shown_of_a_document_that_holds_a_private_key(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FRESH", 0.0)
+    (tmp_path / "shapes.py").write_text(SHAPES)
+    retriever = await start()
+    main = opened(tmp_path / "main.py", MAIN)
+    assert [s.path for s in await found(retriever, main, "in radii]")] == ["shapes.py"]
+    shapes = opened(tmp_path / "shapes.py", SHAPES)
+    retriever.watch(shapes)
+    shapes.apply(Edit(0, 0, "body = 1\n"))
+    assert retriever._ring.spans
+    at = len(shapes.source)
+    key = "-----BEGIN PRIVATE KEY-----\n" + "BODY\n" * 100
+    shapes.apply(Edit(at, at, key))
+    assert retriever._ring.spans == ()
+    assert await found(retriever, main, "in radii]") == ()  # at once, before it is read again
+    shapes.apply(Edit(at + len(key), at + len(key), "x"))
+    retriever.viewed(shapes, at + len(key))
+    assert retriever._ring.spans == ()
+    await settled(retriever)
+    assert await found(retriever, main, "in radii]") == ()
+    assert await asyncio.wrap_future(retriever._index.symbols(["Circle"], "")) == []
+    shapes.apply(Edit(at, len(shapes.source), ""))
+    await settled(retriever)
+    assert {s.path for s in await found(retriever, main, "in radii]")} == {"shapes.py"}

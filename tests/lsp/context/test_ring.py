@@ -60,6 +60,14 @@ def test_the_ring_is_bounded() -> None:
     assert ring.spans[-1].start > 48_000
 
 
+def test_what_is_forgotten_is_gone() -> None:
+    ring = Ring()
+    ring.viewed(opened("a"), 0)
+    ring.viewed(opened("b"), 0)
+    ring.forget("/w/a.py")
+    assert [span.path for span in ring.spans] == ["/w/b.py"]
+
+
 def test_new_text_for_all_of_a_document_is_no_edit() -> None:
     ring, document = Ring(), opened()
     document.subscribe(ring.edited)

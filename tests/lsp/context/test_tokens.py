@@ -88,3 +88,14 @@ async def test_a_tokenizer_is_fetched_once(
         counter = await tokens.load(client, info)  # type: ignore[arg-type]
         assert counter.count("def f():") == len(tokenizer.encode("def f():").ids)
     assert client.asked == 1
+
+
+def test_half_a_surrogate_pair_is_counted(tokenizer: Tokenizer) -> None:
+    assert Counter(tokenizer).count("s = '\ud83d'\n") == Counter(tokenizer).count("s = '?'\n")
+    assert Counter().count("\ud83d") == 1
+
+
+def test_a_long_line_is_not_remembered() -> None:
+    counter = Counter()
+    assert counter.count("a" * 3000 + "\nb") == 3002
+    assert counter._line.cache_info().currsize == 1
