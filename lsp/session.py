@@ -130,8 +130,7 @@ class Server(LanguageServer):
         self.documents[key] = self.workspace.text_documents[key] = document
         self._attach(document)
         path = Path(document.path)
-        known = path if path.is_absolute() else None
-        if self.engine and self.engine.exclusions.reason(known, document.source) is None:
+        if self.engine and self.engine.exclusions.reason(path, document.source) is None:
             _ = document.syntax.tree  # parsed now, not at the first key
 
     def closed(self, uri: str) -> None:

@@ -241,8 +241,7 @@ class Engine:
         named = document.language.name if document.language else document.language_id or ""
         if options.disables(named):
             return "its language is switched off"
-        path = Path(document.path)
-        return self.exclusions.reason(path if path.is_absolute() else None, document.source)
+        return self.exclusions.reason(Path(document.path), document.source)
 
     async def _answer(
         self,

@@ -87,16 +87,16 @@ class Exclusions:
         self._texts: dict[Path, str] = {}
         self._everywhere = _everywhere()
 
-    def reason(self, path: Path | None, text: str | None = None) -> str | None:
+    def reason(self, path: Path, text: str | None = None) -> str | None:
         """Why the file at `path` must stay here, in a few words; None: it may go.
 
-        path: None for an untitled document.
+        path: a relative one is the name of a document that is no file.
         text: all of the file. What it says holds until other text is given: a piece of a file
             that holds a private key is then kept back by the path alone.
         """
         said = _of_text(text) if text is not None else None
-        if path is None:
-            return said
+        if not path.is_absolute():
+            return "it may hold secrets" if secret(path) else said
         verdict = self._of_path(path)
         if said is not None:
             self._texts[verdict.real] = said

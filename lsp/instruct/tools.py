@@ -104,8 +104,7 @@ def target(ls: Server, uri: str) -> Target:
     """The document to ask about; errors as `opened`, and where nothing of it may be sent."""
     engine, document = opened(ls, uri)
     path = Path(document.path)
-    known = path if path.is_absolute() else None
-    if why := engine.exclusions.reason(known, document.source):
+    if why := engine.exclusions.reason(path, document.source):
         raise MagicoderError(f"{path.name} is not sent to the server: {why}")
     return Target(engine, document, document.version, document.lines, path)
 

@@ -158,7 +158,7 @@ def test_the_users_patterns_count_from_each_root(tmp_path: Path) -> None:
 def test_text_says_it_too(tmp_path: Path) -> None:
     reason = Exclusions([], []).reason
     key = "x = '''\n-----BEGIN RSA PRIVATE KEY-----\nMII\n'''"
-    for path in (None, tmp_path / "a.py"):
+    for path in (Path("Untitled-1"), tmp_path / "a.py"):
         assert reason(path, "a = 1\n" * 100) is None
         assert reason(path, key) == "it holds a private key"
         assert reason(path, "a = 1\n" * 200_000) == "it is too large"
@@ -171,9 +171,10 @@ def test_text_says_it_too(tmp_path: Path) -> None:
 def test_one_very_long_line_is_generated() -> None:
     reason = Exclusions([], []).reason
     code = "a = 1\n" * 5000
-    assert "generated" in (reason(None, code + "b" * 20_001 + "\n" + code) or "")
-    assert "generated" in (reason(None, code + "b" * 20_001) or "")
-    assert reason(None, code + "b" * 20_000 + "\n" + code) is None
+    assert "generated" in (reason(Path("Untitled-1"), code + "b" * 20_001 + "\n" + code) or "")
+    assert "generated" in (reason(Path("Untitled-1"), code + "b" * 20_001) or "")
+    assert reason(Path("Untitled-1"), code + "b" * 20_000 + "\n" + code) is None
+    assert reason(Path(".env"), code) == "it may hold secrets", "an editor's unwritten document"
 
 
 def test_what_a_text_said_holds_for_its_path(tmp_path: Path) -> None:

@@ -116,14 +116,14 @@ end
 
 function actions.refactor(client, uri, range, words)
   local function go(instruction)
-    if instruction and instruction ~= "" then
+    if instruction then -- nil: the question was left
       execute(client, "magicoder.refactor", { uri, range, instruction })
     end
   end
   if words ~= "" then
     go(words)
   else
-    vim.ui.input({ prompt = "Refactor: " }, go)
+    vim.ui.input({ prompt = "Refactor (nothing: as the nearest comment asks): " }, go)
   end
 end
 
@@ -139,14 +139,17 @@ local switches = {
     say(magicoder.enabled and "on" or "off")
   end,
   cancel = function()
+    local stopped = require("magicoder.status").cancel()
     if running then
       magicoder.cancel(running.client, running.id)
       running = nil
+    elseif not stopped then
+      say("nothing is running")
     end
   end,
   status = function()
     local client = magicoder.client()
-    local status = client and require("magicoder.status").latest[client.id]
+    local status = require("magicoder.status").of(client)
     if not status then
       say(client and "no word from the server yet" or "no server for this file: :checkhealth magicoder")
     else

@@ -44,7 +44,7 @@ local function doctor(base, options)
   end
   local lines = {}
   local job = vim.fn.jobstart(vim.list_extend(vim.deepcopy(base), { "doctor" }), {
-    env = env,
+    env = next(env) and env or nil, -- an empty one is an error
     stdout_buffered = true,
     on_stdout = function(_, data)
       lines = data

@@ -33,6 +33,43 @@ local function ghost()
   return require(M.native and "magicoder.native" or "magicoder.ghost")
 end
 
+local function list(value)
+  if type(value) ~= "table" or #value == 0 then
+    return false
+  end
+  for _, item in pairs(value) do
+    if type(item) ~= "string" then
+      return false
+    end
+  end
+  return true
+end
+
+--- What is wrong with the plugin's own options, or nil.
+---@return string?
+local function fault(given)
+  if type(given) ~= "table" then
+    return "setup() takes a table"
+  elseif given.cmd ~= nil and type(given.cmd) ~= "function" and not list(given.cmd) then
+    return 'cmd must be a list of words, such as { "magicoder", "lsp" }'
+  elseif given.filetypes ~= nil and not list(given.filetypes) then
+    return 'filetypes must be a list of names, such as { "python" }'
+  elseif given.root_markers ~= nil and not list(given.root_markers) then
+    return 'root_markers must be a list of names, such as { ".git" }'
+  elseif given.keys and type(given.keys) ~= "table" then
+    return 'keys must be false or a table, such as { accept = "<C-l>" }'
+  end
+  for name, key in pairs(given.keys or {}) do
+    if not defaults.keys[name] then
+      local names = vim.tbl_keys(defaults.keys)
+      table.sort(names)
+      return ("keys has no '%s', only %s"):format(name, table.concat(names, ", "))
+    elseif key and type(key) ~= "string" then
+      return ("keys.%s must be a key, such as '<C-l>', or false"):format(name)
+    end
+  end
+end
+
 ---@param given? table
 ---@return magicoder.Config
 local function configuration(given)
@@ -62,10 +99,12 @@ local function client_config(config)
     cmd = config.cmd,
     filetypes = config.filetypes,
     root_markers = config.root_markers,
+    reuse_client = require("magicoder.documents").reuse,
     init_options = next(config.options) and config.options or nil,
     capabilities = capabilities,
     handlers = {
       ["workspace/applyEdit"] = require("magicoder.edits").apply,
+      ["window/showDocument"] = require("magicoder.documents").show,
       ["magicoder/status"] = require("magicoder.status").received,
       ["$/progress"] = require("magicoder.status").progress,
     },
@@ -75,9 +114,22 @@ local function client_config(config)
   }
 end
 
+--- Whether the server's program is there.
+local function executable(config)
+  return type(config.cmd) == "function" or vim.fn.executable(config.cmd[1]) == 1
+end
+
+--- Let `:help magicoder` work where no plugin manager has seen to it.
+local function help()
+  local doc = vim.fn.fnamemodify(debug.getinfo(1, "S").source:sub(2), ":p:h:h:h") .. "/doc"
+  if vim.fn.filereadable(doc .. "/tags") == 0 and vim.fn.filewritable(doc) == 2 then
+    pcall(vim.cmd.helptags, vim.fn.fnameescape(doc))
+  end
+end
+
 --- Start the server for a buffer, where Neovim does not do so by itself.
 local function start(config, buffer)
-  if vim.bo[buffer].buftype ~= "" then
+  if vim.bo[buffer].buftype ~= "" or not executable(config) then
     return
   end
   if config.filetypes and not vim.tbl_contains(config.filetypes, vim.bo[buffer].filetype) then
@@ -87,14 +139,24 @@ local function start(config, buffer)
   local folder = vim.fs.dirname(vim.api.nvim_buf_get_name(buffer))
   local marker = vim.fs.find(config.root_markers, { upward = true, path = folder })[1]
   client.root_dir = marker and vim.fs.dirname(marker) or nil
-  vim.lsp.start(client, { bufnr = buffer })
+  vim.lsp.start(client, { bufnr = buffer, reuse_client = client.reuse_client })
 end
 
 --- Begin: run the server in every file that fits, show ghost text, map the keys.
 ---@param given? table the plugin's `cmd`, `filetypes`, `root_markers`, `keys`; the rest is the server's
 function M.setup(given)
+  local wrong = fault(given or {})
+  if wrong then
+    vim.notify("magicoder: " .. wrong, vim.log.levels.ERROR)
+    return
+  end
   local config = configuration(given)
   M.config = config
+  help()
+  if not executable(config) then
+    local what = "magicoder: `%s` is not found: :checkhealth magicoder says what to do"
+    vim.notify(what:format(config.cmd[1]), vim.log.levels.ERROR)
+  end
   local group = vim.api.nvim_create_augroup("magicoder", {})
   vim.api.nvim_create_autocmd("LspAttach", {
     group = group,
@@ -164,25 +226,29 @@ function M.client(buffer)
   return clients({ name = "magicoder", bufnr = buffer or vim.api.nvim_get_current_buf() })[1]
 end
 
---- Send a request. The methods of a client took no self until 0.10.
+--- Call a method of a client, which took no self until 0.10.
+local function call(client, method, ...)
+  if vim.fn.has("nvim-0.11") == 1 then
+    return client[method](client, ...)
+  end
+  return client[method](...)
+end
+
+--- Send a request.
 ---@return integer? id
 function M.request(client, method, params, handler, buffer)
-  local sent, id
-  if vim.fn.has("nvim-0.11") == 1 then
-    sent, id = client:request(method, params, handler, buffer)
-  else
-    sent, id = client.request(method, params, handler, buffer)
-  end
+  local sent, id = call(client, "request", method, params, handler, buffer)
   return sent and id or nil
 end
 
 --- Take a request back.
 function M.cancel(client, id)
-  if vim.fn.has("nvim-0.11") == 1 then
-    client:cancel_request(id)
-  else
-    client.cancel_request(id)
-  end
+  call(client, "cancel_request", id)
+end
+
+--- Send a notification.
+function M.notify(client, method, params)
+  call(client, "notify", method, params)
 end
 
 return M

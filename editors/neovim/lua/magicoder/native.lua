@@ -44,8 +44,9 @@ local function moved(buffer)
 end
 
 function M.attach(client, buffer)
-  vim.lsp.inline_completion.enable(true, { bufnr = buffer })
-  if not magicoder.enabled then
+  if magicoder.enabled then
+    vim.lsp.inline_completion.enable(true, { bufnr = buffer })
+  else
     vim.lsp.inline_completion.enable(false, { client_id = client.id })
   end
   vim.api.nvim_create_autocmd({ "CursorMovedI", "TextChangedI", "TextChangedP" }, {
@@ -118,6 +119,9 @@ end
 function M.enable(on)
   for _, client in ipairs(vim.lsp.get_clients({ name = "magicoder" })) do
     vim.lsp.inline_completion.enable(on, { client_id = client.id })
+    for buffer in pairs(on and client.attached_buffers or {}) do
+      vim.lsp.inline_completion.enable(true, { bufnr = buffer })
+    end
   end
 end
 
