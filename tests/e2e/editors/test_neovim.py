@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -343,6 +344,68 @@ def test_code_becomes_a_problem(neovim: Neovim) -> None:
     neovim.run("vim.cmd('%Magicoder problem')")
     wait(lambda: "# Solution" in neovim.lines, 120)
     assert "# Problem Description" in neovim.lines
+
+
+def test_a_new_document_is_written_by_the_server_that_shows_it(neovim: Neovim) -> None:
+    (neovim.folder / ".git").mkdir(exist_ok=True)
+    neovim.edit("b.py", "def add(a, b):\n    c = a + b\n    return c\n")
+    neovim.ready()
+    clients = "vim.tbl_map(function(c) return c.id end, vim.lsp.get_clients({ bufnr = 0 }))"
+    before = neovim.lua(clients)
+    neovim.run("vim.cmd('%Magicoder explain')")
+    wait(lambda: neovim.lua("vim.fn.expand('%:e')") == "md")
+    assert neovim.lua(clients) == before
+    wait(lambda: "Explaining" not in neovim.lua("require('magicoder').status()"), 120)
+    wait(lambda: not neovim.lua("vim.bo.modified"))
+    path = Path(neovim.lua("vim.api.nvim_buf_get_name(0)"))
+    assert path.read_text().splitlines() == neovim.lines
+    assert len(neovim.lines) > 2
+
+
+def test_a_tool_is_cancelled(neovim: Neovim) -> None:
+    neovim.edit("c.py", "def add(a, b):\n    c = a + b\n    return c\n")
+    neovim.ready()
+    neovim.run("vim.cmd('%Magicoder explain')")
+    wait(lambda: "Explaining" in neovim.lua("require('magicoder').status()"))
+    neovim.run("vim.cmd('Magicoder cancel')")
+    wait(lambda: "Explaining" not in neovim.lua("require('magicoder').status()"), 3)
+
+
+def test_switched_off_holds_for_files_opened_later(neovim: Neovim) -> None:
+    neovim.run("vim.cmd('Magicoder disable')")
+    neovim.edit("a.py", AREA)
+    wait(lambda: neovim.lua("require('magicoder').status()").endswith("–"))
+    neovim.keys("5GA ")
+    time.sleep(1.5)
+    assert neovim.ghost == ""
+    neovim.run("vim.cmd('Magicoder enable')")
+    assert neovim.suggested("<BS> ")
+
+
+@pytest.mark.parametrize("version", ["0.12", "0.10"])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("{ cmd = { 'no-such-magicoder' } }", "`no-such-magicoder` is not found"),
+        ("{ filetypes = 'python' }", "filetypes must be a list"),
+        ("{ keys = { acept = '<Tab>' } }", "keys has no 'acept'"),
+    ],
+)
+def test_setup_tells_what_is_wrong(start: Start, version: str, given: str, told: str) -> None:
+    note = "vim.notify = function(text) vim.g.told = text end"
+    neovim = start(version, f"{note} require('magicoder').setup({given})")
+    assert told in wait(lambda: neovim.lua("vim.g.told"))
+
+
+@pytest.mark.parametrize("version", ["0.12", "0.10"])
+def test_a_server_that_ends_unasked_is_told(start: Start, version: str) -> None:
+    neovim = start(version, setup("http://127.0.0.1:9/v1"))
+    neovim.edit("a.py", "x\n")
+    [server] = neovim.lua(f"vim.api.nvim_get_proc_children({neovim.process.pid})")
+    os.kill(server, signal.SIGKILL)
+    wait(lambda: neovim.lua("require('magicoder').status()") == "magicoder ✗")
+    neovim.run("vim.cmd.edit()")
+    wait(lambda: neovim.lua("#vim.lsp.get_clients({ bufnr = 0 }) > 0"))
 
 
 @pytest.mark.parametrize("version", ["0.12", "0.10"])

@@ -94,6 +94,18 @@ local function plain(edit)
   edit.changeAnnotations = nil
 end
 
+--- Neovim before 0.12 leaves an empty line below whole lines that are put at the end of a buffer.
+local function fit_end(edit)
+  for _, change in ipairs(edit.documentChanges or {}) do
+    local buffer = change.textDocument and vim.uri_to_bufnr(change.textDocument.uri)
+    for _, part in ipairs(buffer and vim.api.nvim_buf_is_loaded(buffer) and change.edits or {}) do
+      if part.range.start.line >= vim.api.nvim_buf_line_count(buffer) then
+        part.newText = part.newText:gsub("\r?\n$", "")
+      end
+    end
+  end
+end
+
 --- The handler of workspace/applyEdit.
 function M.apply(_, params, context)
   local client = assert(vim.lsp.get_client_by_id(context.client_id))
@@ -105,6 +117,9 @@ function M.apply(_, params, context)
       return { applied = false }
     end
     plain(edit) -- asked already: Neovim 0.12 would ask again
+  end
+  if vim.fn.has("nvim-0.12") == 0 then
+    fit_end(edit)
   end
   local fine, reason = pcall(vim.lsp.util.apply_workspace_edit, edit, client.offset_encoding)
   return { applied = fine, failureReason = not fine and tostring(reason) or nil }

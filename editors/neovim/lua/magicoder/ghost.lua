@@ -189,7 +189,9 @@ end
 
 function M.enable(on)
   for buffer in pairs(shown) do
-    if not on then
+    if not vim.api.nvim_buf_is_valid(buffer) then
+      shown[buffer] = nil -- wiped out
+    elseif not on then
       stop(buffer)
     end
   end
