@@ -49,8 +49,10 @@ def test_the_examples_of_the_readme_run(server: Server, block: int) -> None:
 
 def test_the_server_tells_about_its_model(client: Magicoder) -> None:
     info = client.model_info()
-    assert info == ModelInfo("smollm2-135m", context=info.context, structured=True)
+    known = {"context": info.context, "tokenizer": info.tokenizer}
+    assert info == ModelInfo("smollm2-135m", structured=True, **known)
     assert info.context
+    assert re.fullmatch("[0-9a-f]{64}", info.tokenizer or "")
     assert [model.id for model in client.models()] == ["smollm2-135m"]
 
 
