@@ -60,7 +60,7 @@ def model_with(implementation):
         source,
         dtype=torch.float32,
         attn_implementation=implementation,
-        num_hidden_layers=8 if hardware.INTERPRETED else 30,  # the interpreter takes 6 s a layer
+        num_hidden_layers=5 if hardware.INTERPRETED else 30,  # the interpreter takes 6 s a layer
     ).train()
 
 
@@ -117,7 +117,7 @@ def test_packs_train_as_padded_batches_of_plain_transformers(documents):
 
 @pytest.mark.slow
 def test_so_they_do_with_the_kernels_themselves():
-    """The same test where Triton interprets its kernels on the CPU, with the first 8 layers."""
+    """The same test where Triton interprets its kernels on the CPU, with the first 5 layers."""
     test = f"{__file__}::{test_packs_train_as_padded_batches_of_plain_transformers.__name__}"
     run = subprocess.run(
         [sys.executable, "-m", "pytest", test, "-q"],

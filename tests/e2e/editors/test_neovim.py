@@ -297,7 +297,7 @@ def test_another_suggestion_on_request(neovim: Neovim) -> None:
     assert neovim.lines[4] == "    return "
 
 
-@pytest.mark.parametrize("version", ["0.12", "0.10"])
+@pytest.mark.parametrize("version", ["0.12"])
 def test_tab_does_what_it_did(start: Start, version: str) -> None:
     neovim = start(version, setup("http://127.0.0.1:9/v1"))
     neovim.edit("a.py", "x\n")
@@ -309,7 +309,7 @@ def test_tab_does_what_it_did(start: Start, version: str) -> None:
     wait(lambda: neovim.lines == ["x\tymine"])
 
 
-@pytest.mark.parametrize("version", ["0.12", "0.10"])
+@pytest.mark.parametrize("version", ["0.12"])
 def test_no_keys_where_the_user_wants_none(start: Start, version: str) -> None:
     neovim = start(version, setup("http://127.0.0.1:9/v1", "keys = false"))
     neovim.edit("a.py", "x\n")
@@ -331,7 +331,7 @@ def test_checkhealth_finds_nothing_wrong(neovim: Neovim) -> None:
     assert "it is ready, with smollm2-135m" in said
 
 
-@pytest.mark.parametrize("version", ["0.12", "0.10"])
+@pytest.mark.parametrize("version", ["0.12"])
 def test_checkhealth_names_what_is_missing(start: Start, version: str) -> None:
     neovim = start(version, "require('magicoder').setup({ cmd = { 'no-such-magicoder', 'lsp' } })")
     said = neovim.health()
@@ -382,7 +382,7 @@ def test_switched_off_holds_for_files_opened_later(neovim: Neovim) -> None:
     assert neovim.suggested("<BS> ")
 
 
-@pytest.mark.parametrize("version", ["0.12", "0.10"])
+@pytest.mark.parametrize("version", ["0.12"])
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -397,7 +397,7 @@ def test_setup_tells_what_is_wrong(start: Start, version: str, given: str, told:
     assert told in wait(lambda: neovim.lua("vim.g.told"))
 
 
-@pytest.mark.parametrize("version", ["0.12", "0.10"])
+@pytest.mark.parametrize("version", ["0.12"])
 def test_a_server_that_ends_unasked_is_told(start: Start, version: str) -> None:
     neovim = start(version, setup("http://127.0.0.1:9/v1"))
     neovim.edit("a.py", "x\n")
