@@ -1,7 +1,7 @@
 """Measurements against peers; benchmarks/README.md tells what each measures and how to run it.
 
-They run from the repository root whether or not magicoder is installed: where it is not (a lent
-GPU machine without a network, say), `magicoder.custom_kernels` and the other rooms are found in
+They run from the repository root whether or not magicoder is installed: where it is not (a GPU
+machine without a network, say), `magicoder.custom_kernels` and the other rooms are found in
 their folders, as pyproject.toml maps them.
 """
 

@@ -1,4 +1,4 @@
-"""Everything that only a GPU can show, in one call of under eight minutes.
+"""Everything that only a GPU can show, in one call of under ten minutes.
 
     python -m benchmarks.gpu
 
@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import ROOT, measure
 
-SECONDS = 470  # for everything
+SECONDS = 550  # for everything
 LEAST = 5  # a part with less is not begun
 
 
@@ -34,14 +34,14 @@ class Part:
 
 # The claims come first, should time run out
 PARTS = (
+    Part("attention", ("kernels", "attention"), 150),
+    Part("step", ("step",), 120),
     Part("linear_cross_entropy", ("kernels", "linear_cross_entropy"), 110),
-    Part("attention", ("kernels", "attention"), 100),
-    Part("step", ("step",), 150),
-    Part("rms_norm", ("kernels", "rms_norm"), 60),
+    Part("rms_norm", ("kernels", "rms_norm"), 80),
+    Part("add_rms_norm", ("kernels", "add_rms_norm"), 80),
+    Part("adamw", ("kernels", "adamw"), 60),
     Part("rope", ("kernels", "rope"), 60),
     Part("glu", ("kernels", "glu"), 60),
-    Part("add_rms_norm", ("kernels", "add_rms_norm"), 60),
-    Part("adamw", ("kernels", "adamw"), 60),
     Part("finetune", ("finetune",), 90),
 )
 

@@ -23,7 +23,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM, LlamaConfig
 
 from benchmarks import documents, measure
 from benchmarks.kernels import harness
-from magicoder.custom_kernels import ATTENTION, kernelize
+from magicoder.custom_kernels import ATTENTION, attention, kernelize
 from magicoder.custom_kernels.linear_cross_entropy import linear_cross_entropy
 
 IGNORED = -100
@@ -63,10 +63,10 @@ Peer = Callable[
 ]
 
 
-def _model(config: LlamaConfig, attention: str, dtype: torch.dtype, device: torch.device) -> Any:
+def _model(config: LlamaConfig, attend: str, dtype: torch.dtype, device: torch.device) -> Any:
     """The same weights for every peer."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attend)
     return model.to(device, dtype).train()
 
 
@@ -220,15 +220,8 @@ def varlen(
         )
         done = [attend(q, k, v) for q, k, v in zip(*split, strict=True)]
         return torch.cat(done, 2).transpose(1, 2).contiguous(), None
-    from torch.nn.attention.varlen import varlen_attn
-
-    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-    out = varlen_attn(
-        q, k, v, cu_seqlens, cu_seqlens, longest, longest,
-        scale=scaling, window_size=(-1, 0), enable_gqa=True,
-    )  # fmt: skip
-    assert isinstance(out, Tensor)  # noqa: S101
-    return out[None], None
+    q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
+    return attention.varlen(q, k, v, cu_seqlens, (longest,), scale=scaling)[None], None
 
 
 AttentionInterface.register(VARLEN, varlen)

@@ -23,6 +23,7 @@ from torch.nn import functional as F  # noqa: N812
 from magicoder.custom_kernels import hardware
 from magicoder.custom_kernels.fallback import say_once
 from magicoder.custom_kernels.hardware import tl, triton
+from magicoder.custom_kernels.operator import operator
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 
@@ -111,7 +112,7 @@ def unsupported(
     return None
 
 
-@torch.library.custom_op("magicoder::glu", mutates_args=())
+@operator("magicoder::glu")
 def forward(gate: Tensor, up: Tensor, activation: str) -> Tensor:
     """The kernel as an operator of PyTorch; see `glu`. The result is contiguous."""
     y = torch.empty_like(gate, memory_format=torch.contiguous_format)
@@ -125,7 +126,7 @@ def forward(gate: Tensor, up: Tensor, activation: str) -> Tensor:
     return y
 
 
-@torch.library.custom_op("magicoder::glu_backward", mutates_args=())
+@operator("magicoder::glu_backward")
 def backward(dy: Tensor, gate: Tensor, up: Tensor, activation: str) -> tuple[Tensor, Tensor]:
     """The gradients of gate and up, contiguous."""
     dgate, dup = (torch.empty_like(gate, memory_format=torch.contiguous_format) for _ in range(2))
@@ -133,7 +134,7 @@ def backward(dy: Tensor, gate: Tensor, up: Tensor, activation: str) -> tuple[Ten
     return dgate, dup
 
 
-@torch.library.custom_op("magicoder::glu_linear", mutates_args=())
+@operator("magicoder::glu_linear")
 def linear_forward(
     gate: Tensor, up: Tensor, weight: Tensor, bias: Tensor | None, activation: str
 ) -> Tensor:
@@ -141,7 +142,7 @@ def linear_forward(
     return F.linear(forward(gate, up, activation), weight, bias)
 
 
-@torch.library.custom_op("magicoder::glu_linear_backward", mutates_args=())
+@operator("magicoder::glu_linear_backward")
 def linear_backward(
     dy: Tensor, gate: Tensor, up: Tensor, weight: Tensor, activation: str, product: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

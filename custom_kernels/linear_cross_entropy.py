@@ -32,6 +32,7 @@ from torch import Tensor
 from magicoder.custom_kernels import hardware
 from magicoder.custom_kernels.fallback import say_once
 from magicoder.custom_kernels.hardware import tl, triton
+from magicoder.custom_kernels.operator import operator
 
 # On an H200 a chunk's read and write of dweight (8 V H bytes) takes as long as the products of 170
 # rows. In 128 MiB there are 1280 rows of 49,152 classes in 16 bits: 13% of them.
@@ -161,7 +162,7 @@ class Terms(NamedTuple):
     gain: float
 
 
-@torch.library.custom_op("magicoder::linear_cross_entropy", mutates_args=())
+@operator("magicoder::linear_cross_entropy")
 def forward(
     hidden: Tensor,
     weight: Tensor,
@@ -221,7 +222,7 @@ def forward(
     return total, count, dhidden, dweight, dbias
 
 
-@torch.library.custom_op("magicoder::linear_cross_entropy_backward", mutates_args=())
+@operator("magicoder::linear_cross_entropy_backward")
 def backward(
     dtotal: Tensor,
     dhidden: Tensor,

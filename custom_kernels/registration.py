@@ -125,7 +125,7 @@ def packed_attention(
     if torch.is_autocast_enabled(query.device.type):  # RoPE gives float32 there
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = (states.to(dtype) for states in (query, key, value))
-    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    q, k, v = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
     out = attention.packed_attention(
         q, k, v, cu_seqlens, lengths, scale=scaling, window=sliding_window, softcap=softcap
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 from magicoder.custom_kernels import hardware
 from magicoder.custom_kernels.fallback import say_once
 from magicoder.custom_kernels.hardware import tl, triton
+from magicoder.custom_kernels.operator import operator
 
 MAX_HIDDEN = 8192  # a row is held in registers; the backward of a longer one would spill
 WARPS = 16  # for each multiprocessor
@@ -112,7 +113,7 @@ def unsupported(x: Tensor, weight: Tensor, residual: Tensor | None = None) -> st
     return None
 
 
-@torch.library.custom_op("magicoder::rms_norm", mutates_args=())
+@operator("magicoder::rms_norm")
 def forward(
     x: Tensor, weight: Tensor, eps: float, cast: str = "before", offset: float = 0.0
 ) -> Tensor:
@@ -122,7 +123,7 @@ def forward(
     return y
 
 
-@torch.library.custom_op("magicoder::add_rms_norm", mutates_args=())
+@operator("magicoder::add_rms_norm")
 def add_forward(
     x: Tensor,
     residual: Tensor,
@@ -160,7 +161,7 @@ def _forward(
             forward_kernel[(programs,)](*arguments, CAST=cast, OFFSET=offset, **config)
 
 
-@torch.library.custom_op("magicoder::rms_norm_backward", mutates_args=())
+@operator("magicoder::rms_norm_backward")
 def backward(
     dy: Tensor,
     x: Tensor,

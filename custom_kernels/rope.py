@@ -16,6 +16,7 @@ from torch import Tensor
 from magicoder.custom_kernels import hardware
 from magicoder.custom_kernels.fallback import say_once
 from magicoder.custom_kernels.hardware import tl, triton
+from magicoder.custom_kernels.operator import operator
 
 MAX_HEAD_DIM = 512
 
@@ -92,7 +93,7 @@ def unsupported(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> str | None:
     return None
 
 
-@torch.library.custom_op("magicoder::rope", mutates_args=())
+@operator("magicoder::rope")
 def forward(
     q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, transposed: bool = False
 ) -> tuple[Tensor, Tensor]:

@@ -74,12 +74,7 @@ def ours(inputs: Inputs) -> Attention:
 
 
 def varlen(inputs: Inputs) -> Attention:
-    from torch.nn.attention.varlen import varlen_attn
-
-    starts, longest = inputs.rest["cu_seqlens"], max(inputs.rest["lengths"])
-    return lambda q, k, v: varlen_attn(
-        q, k, v, starts, starts, longest, longest, window_size=(-1, 0), enable_gqa=True
-    )
+    return lambda q, k, v: attention.varlen(q, k, v, **inputs.rest)
 
 
 def flex(inputs: Inputs) -> Attention:

@@ -365,12 +365,14 @@ def test_operators_keep_the_rules_of_pytorch(dtype: torch.dtype) -> None:
     cu_seqlens = edges((20, 3))
     numbers = 0.25, 7, 3.0
     out, lse = attention.forward(q, k, v, cu_seqlens, [20, 3], *numbers)
-    torch.library.opcheck(attention.backward, (dout, q, k, v, out, lse, cu_seqlens, *numbers))
+    torch.library.opcheck(
+        attention.backward.custom_op, (dout, q, k, v, out, lse, cu_seqlens, *numbers)
+    )
     strided = q.transpose(0, 1).contiguous().transpose(0, 1)
     states = [x.detach().requires_grad_() for x in (strided, k, v)]
     for lengths, rest in (([20, 3], (0.25, None, None)), (None, numbers)):
         torch.library.opcheck(
-            attention.forward, (*states, cu_seqlens, lengths, *rest), rtol=1e-2, atol=1e-2
+            attention.forward.custom_op, (*states, cu_seqlens, lengths, *rest), rtol=1e-2, atol=1e-2
         )
 
 

@@ -255,15 +255,17 @@ def test_computes_only_the_gradients_that_are_asked_for(frozen: bool, bias: bool
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_operators_keep_the_rules_of_pytorch(dtype: torch.dtype) -> None:
     gate, up, weight, bias, dy = projection(dtype)
-    torch.library.opcheck(backward, (gate, gate, up, "silu"))
+    torch.library.opcheck(backward.custom_op, (gate, gate, up, "silu"))
     for product in (True, False):
-        torch.library.opcheck(linear_backward, (dy, gate, up, weight, "gelu", product))
+        torch.library.opcheck(linear_backward.custom_op, (dy, gate, up, weight, "gelu", product))
     near = {"rtol": 1e-2, "atol": 1e-2}
     halves = [x.requires_grad_() for x in torch.cat([gate, up], -1).chunk(2, -1)]
-    torch.library.opcheck(forward, (*halves, "gelu_tanh"), **near)
+    torch.library.opcheck(forward.custom_op, (*halves, "gelu_tanh"), **near)
     weight.requires_grad_()
-    torch.library.opcheck(linear_forward, (*halves, weight, bias.requires_grad_(), "silu"), **near)
-    torch.library.opcheck(linear_forward, (*halves, weight, None, "silu"), **near)
+    torch.library.opcheck(
+        linear_forward.custom_op, (*halves, weight, bias.requires_grad_(), "silu"), **near
+    )
+    torch.library.opcheck(linear_forward.custom_op, (*halves, weight, None, "silu"), **near)
 
 
 def test_compiles_into_one_graph() -> None:

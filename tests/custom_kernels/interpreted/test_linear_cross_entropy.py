@@ -491,11 +491,11 @@ def test_no_tensor_is_larger_than_a_chunk(path: str, monkeypatch: pytest.MonkeyP
     chunk = 2 * 16 * 1536
     args = inputs.hidden, inputs.weight, inputs.bias, inputs.targets, inputs.rows
     with Storages() as made:
-        _, _, *grads = forward._init_fn(*args, -100, 0.1, 0.1, 2.0, 0.5, chunk, True, True, True)
+        _, _, *grads = forward.function(*args, -100, 0.1, 0.1, 2.0, 0.5, chunk, True, True, True)
     assert [n for n in made.bytes if n > chunk] == [4 * 1500 * 32]
     assert max(made.bytes[1:]) >= chunk  # the logits are among them
     with Storages() as made:
-        backward._init_fn(torch.ones(()), *grads, inputs.rows, 400, 0.5, torch.bfloat16)
+        backward.function(torch.ones(()), *grads, inputs.rows, 400, 0.5, torch.bfloat16)
     assert sorted(n for n in made.bytes if n > 2**13) == [2 * 400 * 32, 2 * 1500 * 32]
 
 
@@ -506,11 +506,11 @@ def test_operators_keep_the_rules_of_pytorch(dtype: torch.dtype) -> None:
     terms = -100, 0.1, 0.01, 3.0, 0.5, 256
     for wanted in ((True, True, True), (True, False, False)):
         args = *leaves, inputs.targets, inputs.rows, *terms, *wanted
-        torch.library.opcheck(forward, args, rtol=1e-2, atol=1e-2)
+        torch.library.opcheck(forward.custom_op, args, rtol=1e-2, atol=1e-2)
         detached = [x.detach() for x in leaves]
         _, _, *grads = forward(*detached, inputs.targets, inputs.rows, *terms, *wanted)
         rest = inputs.rows, 12, 0.5, dtype
-        torch.library.opcheck(backward, (torch.tensor(UPSTREAM), *grads, *rest))
+        torch.library.opcheck(backward.custom_op, (torch.tensor(UPSTREAM), *grads, *rest))
 
 
 def test_compiles_into_one_graph(path: str) -> None:

@@ -258,11 +258,13 @@ def test_a_row_touches_no_other_row() -> None:
 def test_operators_keep_the_rules_of_pytorch(dtype: torch.dtype) -> None:
     x, weight, dy = inputs((2, 3, 64), dtype)
     near = {"rtol": 1e-2, "atol": 1e-2}
-    torch.library.opcheck(backward, (dy, x, weight, EPS, 1.0, dy))
+    torch.library.opcheck(backward.custom_op, (dy, x, weight, EPS, 1.0, dy))
     strided = x.transpose(0, 1).requires_grad_()
-    torch.library.opcheck(forward, (strided, weight.requires_grad_(), EPS, "after", 1.0), **near)
+    torch.library.opcheck(
+        forward.custom_op, (strided, weight.requires_grad_(), EPS, "after", 1.0), **near
+    )
     tensors = strided, dy.transpose(0, 1).requires_grad_(), weight
-    torch.library.opcheck(add_forward, (*tensors, EPS, "before", 0.0), **near)
+    torch.library.opcheck(add_forward.custom_op, (*tensors, EPS, "before", 0.0), **near)
 
 
 def test_compiles_into_one_graph() -> None:

@@ -215,7 +215,7 @@ def test_in_place_only_where_autograd_records_nothing() -> None:
 def test_operators_keep_the_rules_of_pytorch() -> None:
     q, k, cos, sin, *_ = inputs((2, 3, 2, 5, 16), torch.float32)
     torch.library.opcheck(forward_inplace, (q.clone(), k.clone(), cos, sin))
-    torch.library.opcheck(forward, (q.requires_grad_(), k.contiguous(), cos, sin, True))
+    torch.library.opcheck(forward.custom_op, (q.requires_grad_(), k.contiguous(), cos, sin, True))
 
 
 @pytest.mark.parametrize("inplace", [False, True])
