@@ -26,9 +26,6 @@ WRITE_TESTS = "magicoder.writeTests"
 RUN_TESTS = "magicoder.runTests"
 REFACTOR = "magicoder.refactor"
 
-RUNNING = (VERIFY_PROBLEM, RUN_TESTS)
-"""The commands that run code; not there where the workspace is not trusted."""
-
 # Kinds of refactoring, since editors list those at a selection and run none by themselves.
 KINDS = {
     CREATE_PROBLEM: "refactor.problem",
@@ -53,16 +50,6 @@ TITLES = {
     ADD_TO_DATASET: "Add to the dataset",
     RUN_TESTS: "Run these tests",
 }
-
-
-def advertise(server: Server) -> None:
-    """Leave out the commands that run code, unless the user trusts the workspace.
-
-    Called while the server initializes: what it can do is told once.
-    """
-    if not _trusts(server):
-        for name in RUNNING:
-            server.protocol.fm.commands.pop(name, None)
 
 
 def register(server: Server) -> None:
@@ -189,9 +176,8 @@ def _of_document(ls: Server, document: Document) -> Iterator[str]:
 
 
 def _trusts(ls: Server) -> bool:
-    if ls.engine is None:  # settings that cannot be used, of which this one may be told
-        return not isinstance(ls.given, dict) or ls.given.get("trusted") in (None, True)
-    return ls.engine.options.trusted
+    """Whether code of the workspace may be run now; the tools that run it ask again."""
+    return ls.engine is not None and ls.engine.options.trusted
 
 
 def _action(name: str, uri: str, *arguments: Any) -> types.CodeAction:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from threading import Event
 
 from lsprotocol import types
+from pygls.capabilities import get_capability
 from pygls.io_ import run_async
 
 from magicoder.errors import MagicoderError
@@ -22,7 +23,6 @@ def build(*, alone: bool = True) -> Server:
     @server.feature(types.INITIALIZE)
     def initialize(ls: Server, params: types.InitializeParams) -> None:
         ls.configure(params.initialization_options)
-        commands.advertise(ls)
         if alone and params.process_id is not None and _alive(params.process_id):
             ls.watch = asyncio.create_task(_exit_with(ls, params.process_id))
 
@@ -42,6 +42,8 @@ def build(*, alone: bool = True) -> Server:
         given = params.settings.get("magicoder") if isinstance(params.settings, dict) else None
         if given and given != ls.given:
             ls.configure(given)
+            if get_capability(ls.client_capabilities, "workspace.code_lens.refresh_support", False):
+                ls.workspace_code_lens_refresh(None)  # trust may be lost or gained
             await ls.connect()
 
     @server.feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)

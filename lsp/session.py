@@ -18,7 +18,8 @@ from pygls.uris import to_fs_path
 from magicoder import __version__
 from magicoder.errors import MagicoderError
 from magicoder.lsp import options
-from magicoder.lsp.completion.engine import Engine, State
+from magicoder.lsp.completion.connection import State
+from magicoder.lsp.completion.engine import Engine
 from magicoder.lsp.context.exclusion import Exclusions
 from magicoder.lsp.context.retrieve import Retriever
 from magicoder.lsp.documents import Document
@@ -91,7 +92,7 @@ class Server(LanguageServer):
         retriever.start()
         self.engine = Engine(chosen, exclusions, retriever, self.say, self.tell)
         if chosen.keep_log:
-            self.log = _log(self.roots, seeds=chosen.collect_seeds)
+            self.log = _log(self.roots, exclusions if chosen.collect_seeds else None)
         for document in self.documents.values():
             self._attach(document)
 
@@ -190,11 +191,12 @@ class Server(LanguageServer):
         self.say(f"wrote {path}", types.MessageType.Info)
 
 
-def _log(roots: list[Path], *, seeds: bool) -> "Log":
+def _log(roots: list[Path], exclusions: Exclusions | None) -> "Log":
+    """A log, which also keeps seeds where it is told what to leave out."""
     from magicoder.lsp.kept.log import Log
     from magicoder.lsp.kept.seeds import Seeds
 
-    return Log(seeds=Seeds(roots) if seeds else None)
+    return Log(seeds=Seeds(roots, exclusions) if exclusions else None)
 
 
 async def _unless_cancelled(task: asyncio.Task[T]) -> T | None:

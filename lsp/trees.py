@@ -29,27 +29,29 @@ class Source:
         self.text = text
         self.language = language
         self._bytes = _encode(text)
+        self._place = 0, 0  # an offset, and where it is in UTF-8
         self._tree: Tree | None = None
         self._stale = True
         self._errors: int | None = None
 
     def edit(self, start: int, end: int, new: str) -> None:
         """Put `new` in place of the code points from `start` to `end`."""
+        if start == end and not new:
+            return
         first, last = self.byte(start), self.byte(end)
         inserted = _encode(new)
         old = self._bytes
         self.text = self.text[:start] + new + self.text[end:]
         self._bytes = old[:first] + inserted + old[last:]
+        self._place = start, first
         if self._tree is not None:
             until = first + len(inserted)
-            self._tree.edit(
-                first,
-                last,
-                until,
-                _point(old, first),
-                _point(old, last),
-                _point(self._bytes, until),
-            )
+            row = old.count(b"\n", 0, first)
+            points = [
+                (row + text.count(b"\n", first, byte), byte - text.rfind(b"\n", 0, byte) - 1)
+                for text, byte in ((old, first), (old, last), (self._bytes, until))
+            ]
+            self._tree.edit(first, last, until, *points)
         self._stale, self._errors = True, None
 
     @property
@@ -84,9 +86,10 @@ class Source:
     def filled(self, offset: int, text: str, end: int | None = None) -> "Source":
         """A copy with `text` at `offset`, in place of what stands there until `end`."""
         copy = Source.__new__(Source)
-        copy.text, copy.language, copy._bytes = self.text, self.language, self._bytes
+        copy.text, copy.language = self.text, self.language
+        copy._bytes, copy._place = self._bytes, self._place
         copy._tree = None if self.tree is None else self.tree.copy()
-        copy._stale, copy._errors = copy._tree is None, None
+        copy._stale, copy._errors = copy._tree is None, self._errors
         copy.edit(offset, offset if end is None else end, text)
         return copy
 
@@ -94,7 +97,13 @@ class Source:
         """The place of `offset` in UTF-8."""
         if len(self._bytes) == len(self.text):
             return min(offset, len(self.text))
-        return len(_encode(self.text[:offset]))
+        offset, (known, byte) = min(offset, len(self.text)), self._place
+        if offset < known:
+            byte -= len(_encode(self.text[offset:known]))
+        else:
+            byte += len(_encode(self.text[known:offset]))
+        self._place = offset, byte
+        return byte
 
 
 def faults(node: "Node") -> Iterator["Node"]:
@@ -110,8 +119,3 @@ def faults(node: "Node") -> Iterator["Node"]:
 
 def _encode(text: str) -> bytes:
     return text.encode(errors="replace")
-
-
-def _point(text: bytes, byte: int) -> tuple[int, int]:
-    """Row and column, in bytes."""
-    return text.count(b"\n", 0, byte), byte - text.rfind(b"\n", 0, byte) - 1

@@ -10,12 +10,13 @@
 `AsyncMagicoder` is the same with `await`. Every failure is a `MagicoderError` of one line.
 """
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Generic, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import openai
 from pydantic import TypeAdapter
@@ -23,6 +24,8 @@ from pydantic import TypeAdapter
 from magicoder import oss_instruct, settings
 from magicoder.errors import MagicoderError, ServerError
 from magicoder.oss_instruct import Problem
+
+_ADDRESS = "base_url (MAGICODER_BASE_URL)"
 
 Messages = Sequence[dict[str, str]]
 T = TypeVar("T")
@@ -306,7 +309,10 @@ def _card(card: dict[str, Any]) -> ModelInfo:
 
 @dataclass(frozen=True)
 class _Base:
-    """What the two clients share: the settings, and errors told in one line."""
+    """What the two clients share: the settings, and errors told in one line.
+
+    No redirect is followed: code goes to the server that the user named, and to no other.
+    """
 
     settings: settings.Settings
     options: dict[str, Any] = field(repr=False)
@@ -339,26 +345,35 @@ class _Base:
             if not type(error.__cause__).__name__.startswith("Connect"):
                 raise ServerError(f"{url} broke off its answer: try again") from None
             raise ServerError(
-                f"no server at {url}: start one with `magicoder serve`, or set MAGICODER_BASE_URL"
-            ) from None
-        except openai.AuthenticationError as error:
-            raise ServerError(
-                f"{url} refused the key: set MAGICODER_API_KEY to one that it knows",
-                error.status_code,
-            ) from None
-        except openai.NotFoundError as error:
-            raise ServerError(
-                f"{_detail(error)}: `magicoder doctor` lists what is served at {url}",
-                error.status_code,
+                f"no server at {url}: start one with `magicoder serve`, or set {_ADDRESS}"
             ) from None
         except openai.APIStatusError as error:
-            raise ServerError(_detail(error), error.status_code) from None
+            raise ServerError(self._refused(error), error.status_code) from None
         except (openai.APIError, openai.OpenAIError) as error:
             raise ServerError(f"{url} broke off its answer: {error}: try again") from None
         except (ValueError, RecursionError):
-            raise ServerError(
-                f"{url} does not speak OpenAI's API: set MAGICODER_BASE_URL to a server that does"
-            ) from None
+            mend = self._unversioned() or f"set {_ADDRESS} to a server that does"
+            raise ServerError(f"{url} does not speak OpenAI's API: {mend}") from None
+
+    def _refused(self, error: openai.APIStatusError) -> str:
+        """A refusal in one line that names its mend, where one is known."""
+        url, said, response = self.settings.base_url, _detail(error), error.response
+        if response.has_redirect_location:
+            target = str(response.url.join(response.headers["location"]))
+            path = str(response.url).removeprefix(url)
+            elsewhere = target.removesuffix(path).rstrip("/")
+            return f"{url} sends to {elsewhere}: set {_ADDRESS} to that if you trust it"
+        if error.status_code in (401, 403):
+            return f"{said}: set api_key (MAGICODER_API_KEY) to one that {url} accepts"
+        if error.status_code == 404:
+            listed = f"`magicoder doctor` lists what is served at {url}"
+            return f"{said}: {self._unversioned() or listed}"
+        return said
+
+    def _unversioned(self) -> str:
+        """The likeliest mend of an address that names no version of the API; else empty."""
+        url = self.settings.base_url
+        return "" if re.search(r"/v\d", urlsplit(url).path) else f"add /v1 to {_ADDRESS}, {url}"
 
     def first(self, models: list[ModelInfo]) -> str:
         if not models:
@@ -400,7 +415,8 @@ class Magicoder:
             timeout=timeout,
             max_retries=max_retries,
         )
-        self._openai = openai.OpenAI(**self._base.options)
+        http = openai.DefaultHttpxClient(follow_redirects=False)
+        self._openai = openai.OpenAI(http_client=http, **self._base.options)
         self._model = self._base.settings.model
 
     def models(self) -> list[ModelInfo]:
@@ -619,7 +635,8 @@ class AsyncMagicoder:
             timeout=timeout,
             max_retries=max_retries,
         )
-        self._openai = openai.AsyncOpenAI(**self._base.options)
+        http = openai.DefaultAsyncHttpxClient(follow_redirects=False)
+        self._openai = openai.AsyncOpenAI(http_client=http, **self._base.options)
         self._model = self._base.settings.model
 
     async def models(self) -> list[ModelInfo]:

@@ -1,5 +1,6 @@
 """One settings object: flags, then MAGICODER_* variables, then magicoder.toml, then defaults."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,12 @@ class Settings(BaseSettings):
     base_url: str = Field(
         "http://127.0.0.1:8000/v1", description="an http(s) address that ends in /v1"
     )
-    api_key: SecretStr | None = Field(None, description="the server's key, if it asks for one")
-    model: str | None = Field(None, description="a model's name; none takes the server's first")
+    api_key: SecretStr | None = Field(
+        None, description="the server's key, of ASCII characters without blanks"
+    )
+    model: str | None = Field(
+        None, pattern=r"\S", description="a model's name; left out, it is the server's first"
+    )
     timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer, more than 0")
     benchmarks: str = Field("hub", description="hub, or the folder that holds benchmarks")
     embedding: str = Field(
@@ -48,6 +53,13 @@ class Settings(BaseSettings):
     def _http(cls, url: str) -> str:
         TypeAdapter(AnyHttpUrl).validate_python(url)
         return url.rstrip("/")
+
+    @field_validator("api_key")
+    @classmethod
+    def _header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key and not re.fullmatch(r"[!-~]*", key.get_secret_value()):
+            raise ValueError("no HTTP header can hold it")
+        return key
 
     @field_validator("cache_dir")
     @classmethod

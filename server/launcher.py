@@ -22,6 +22,7 @@ RUNTIME = 2048 * _MIB  # bytes that vLLM's two processes take beside weights and
 SMALLEST_CACHE, LARGEST_CACHE = 256 * _MIB, 4096 * _MIB
 CONTEXTS = 4  # that fit into the cache at once, where memory allows
 SMALL_MACHINE = 8  # cores
+NICE = 10  # on a CPU: an editor beside it, or any other program, comes first on the same cores
 DRAIN_SECONDS = 300  # that running requests get to finish when the server is told to stop
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM accepts as --max-lora-rank
 _DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -38,6 +39,7 @@ class Plan:
     arguments: vLLM's, after `vllm serve`.
     environment: variables beside the inherited ones; may hold the API key.
     log: the file that takes vLLM's output.
+    nice: what is added to the niceness of vLLM's processes.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Plan:
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     log: Path
+    nice: int = 0
 
     @property
     def address(self) -> tuple[str, int]:
@@ -65,7 +68,8 @@ class Plan:
         """The same start as a shell command, without the key."""
         shown = {k: "***" if k == "VLLM_API_KEY" else v for k, v in self.environment.items()}
         settings = [f"{key}={shlex.quote(value)}" for key, value in shown.items()]
-        return " ".join([*settings, "vllm serve", shlex.join(self.arguments)])
+        nice = [f"nice -n {self.nice}"] if self.nice else []
+        return " ".join([*settings, *nice, "vllm serve", shlex.join(self.arguments)])
 
 
 def plan(
@@ -127,7 +131,8 @@ def plan(
     known = models.find(model)
     arguments += [*(known.serve_args if known else ()), *vllm_args]
     log = log or user_log_path("magicoder") / f"serve-{port}.log"
-    return Plan(name, host, port, tuple(arguments), environment, log.absolute())
+    nice = NICE if on_cpu else 0
+    return Plan(name, host, port, tuple(arguments), environment, log.absolute(), nice)
 
 
 def _on_cpu() -> bool:

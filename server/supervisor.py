@@ -199,6 +199,7 @@ def _child(plan: Plan, parent: int, writer: int) -> NoReturn:
         os.dup2(log, target)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(plan.environment)
+    os.nice(plan.nice)  # before it starts threads: each inherits it
     try:
         _vllm(plan.arguments)
     except BaseException as error:

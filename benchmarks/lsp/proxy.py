@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 class Generation:
     """One answer that the server was asked for. Times are of `time.perf_counter`.
 
+    started: when the request had come here, before anything was done with it.
     first, last: when the first and the last piece of text came by. ended: when the server had said
     all (`finished`) or the language server had closed the socket before.
     """
@@ -67,39 +68,44 @@ class Proxy:
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One connection of the language server's, and its own to the server."""
         address = urlsplit(self.upstream)
-        back, forth = await asyncio.open_connection(address.hostname, address.port)
-        ahead, one = b"", None
+        head, one, writers = b"", None, [writer]
+        tasks: list[asyncio.Task[Any]] = []
         try:
             while True:
-                head = ahead + await reader.readuntil(b"\r\n\r\n")
+                head += await reader.readuntil(b"\r\n\r\n")
                 body = await reader.readexactly(_length(head))
-                one = self._asked(head, body)
+                one = self._asked(head, body, time.perf_counter())
+                if len(writers) == 1:
+                    back, forth = await asyncio.open_connection(address.hostname, address.port)
+                    writers.append(forth)
                 forth.write(head + body)
                 answer = asyncio.create_task(_relay(back, writer, one))
                 gone = asyncio.create_task(reader.read(1))
-                await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+                tasks = [answer, gone]
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 if not answer.done() and not gone.result():  # closed before the answer's end
-                    answer.cancel()
-                    await asyncio.wait([answer])
                     return
                 await answer
                 self._over(one, finished=True)
-                if not (ahead := await gone):
+                if not (head := await gone):
                     return
         except (IncompleteReadError, ConnectionError):
             pass
         finally:
             self._over(one, finished=False)
-            for each in (forth, writer):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for each in writers:
                 each.close()
                 with suppress(ConnectionError):
                     await each.wait_closed()
 
-    def _asked(self, head: bytes, body: bytes) -> Generation | None:
+    def _asked(self, head: bytes, body: bytes, now: float) -> Generation | None:
         method, path = head.split(b" ", 2)[:2]
         if method != b"POST":
             return None
-        one = Generation(path.decode(), json.loads(body), time.perf_counter())
+        one = Generation(path.decode(), json.loads(body), now)
         self.generations.append(one)
         self.most = max(self.most, self.alive)
         return one

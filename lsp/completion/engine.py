@@ -5,53 +5,36 @@ suggestion ahead. Each is a module of its own; here they meet the server, which 
 """
 
 import asyncio
-import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from magicoder.errors import MagicoderError, ServerError
-from magicoder.lsp.completion import gate, scope, syntax, trace
-from magicoder.lsp.completion.finish import finish
+from magicoder.errors import MagicoderError
+from magicoder.lsp.completion import gate, syntax, trace
+from magicoder.lsp.completion.ask import Asker, Question
+from magicoder.lsp.completion.connection import Connection, Told
 from magicoder.lsp.completion.hole import Hole, line_feeds
 from magicoder.lsp.completion.pace import Pace
 from magicoder.lsp.completion.reuse import Cache, Generation
-from magicoder.lsp.completion.stop import Watch
 from magicoder.lsp.completion.trace import Clock, Trace
-from magicoder.lsp.context import tokens
 from magicoder.lsp.context.exclusion import Exclusions
-from magicoder.lsp.context.prompt import Request, assemble, unfenced
 from magicoder.lsp.context.retrieve import Retriever
 from magicoder.lsp.documents import Document, Edit
 from magicoder.lsp.options import Options
-from magicoder.lsp.trees import Source
 
 if TYPE_CHECKING:
-    from magicoder.client import AsyncMagicoder, AsyncTextStream, Completion, File, ModelInfo
-    from magicoder.lsp.context.tokens import Counter
-
-State = Literal["starting", "ready", "working", "failed", "off"]
-Told = Callable[[State, str | None, str], None]
+    from magicoder.client import AsyncMagicoder, ModelInfo
 
 ALTERNATIVES = 2
 """Other suggestions beside the first where the user asked."""
 
 PATIENCE = 1.5
-"""Seconds to wait for those."""
-
-TEMPERATURE = 0.8
-"""At which they are sampled."""
-
-RETRY = 1.0
-"""Seconds from a failure until the server is asked again, unless the user asks."""
-
-LONGEST = 8
-"""Characters read for each token that was asked for: a server may forget its limit."""
+"""Seconds to wait for those, at most; none where the server usually takes longer."""
 
 AHEAD = 0.15
 """Seconds a suggestion is shown before the next one is prepared: most are typed past at once."""
@@ -71,15 +54,6 @@ class Suggestion:
 
 class _ClosedError(MagicoderError):
     """The document was closed meanwhile: nothing of it is sent."""
-
-
-@dataclass
-class _Served:
-    """The server as it introduced itself; asked anew after an error, since it may have changed."""
-
-    client: "AsyncMagicoder"
-    model: "ModelInfo"
-    counter: "Counter"
 
 
 @dataclass
@@ -108,34 +82,34 @@ class Engine:
         tell: Told,
     ) -> None:
         self.options, self.exclusions, self.retriever = options, exclusions, retriever
-        self._report, self._tell = report, tell
-        self._client: AsyncMagicoder | None = None
-        self._serving: asyncio.Task[_Served] | None = None
-        self._model: str | None = None
-        self._state: tuple[State, str | None, str] | None = None
-        self._down = False
-        self._failed = 0.0
+        self._connection = Connection(options, report, tell)
         self._pace = Pace()
+        self._asker = Asker(self._connection, retriever, self._pace)
         self._open: WeakKeyDictionary[Document, _Open] = WeakKeyDictionary()
 
     async def connect(self) -> None:
         """Ask once which model is served, so that the first keystroke need not."""
-        self._say("starting")
-        with suppress(MagicoderError), self._outage():
-            await self._served()
-        self._rest()
+        await self._connection.open()
+
+    async def server(self) -> "tuple[AsyncMagicoder, ModelInfo]":
+        """The client and the model that it talks to.
+
+        Raises:
+            MagicoderError: the server cannot be reached, or serves no model.
+        """
+        served = await self._connection.served()
+        return served.client, served.model
+
+    def forget(self) -> None:
+        """Ask anew who serves: after an error it may be another."""
+        self._connection.forget()
 
     async def close(self) -> None:
-        """End what still runs, and the connection, without a word: another may be speaking."""
-        self._report, self._tell = lambda _: None, lambda *_: None
+        """End what still runs, and the connection, without a word."""
+        self._connection.mute()
         for document in list(self._open):
             await self.closed(document)
-        if self._serving is not None:
-            self._serving.cancel()
-            with suppress(MagicoderError, asyncio.CancelledError):
-                await self._serving
-        if self._client is not None:
-            await self._client.close()
+        await self._connection.close()
         await asyncio.to_thread(self.retriever.close)
 
     def edited(self, document: Document, _: Edit) -> None:
@@ -208,29 +182,29 @@ class Engine:
             if why := gate.refusal(hole, source, offset, invoked=invoked):
                 return why, []
         known = self._open.setdefault(document, _Open())
+        question = Question(document, source, offset, hole)
         origin: Literal["model", "cache", "attached"] = "cache"
         with clock.stage("reuse"):
             text = known.cache.find(hole)
             if text:  # where it no longer fits, it is as if unknown
-                text = _recalled(known, source, offset, hole, text) or None
+                text = _recalled(known, question, text) or None
         if text is None or (invoked and not text):
-            origin, text = await self._answer(clock, known, document, source, offset, hole, invoked)
+            origin, text = await self._answer(clock, known, question, invoked)
             if text is None:
                 return "the document changed", []
         texts = [text] if text else []
         if invoked and texts:
             with clock.stage("alternatives"):
-                texts = await self._alternatives(known, document, source, offset, hole, texts)
+                texts = await self._alternatives(known, question, texts)
         if not texts:
             return ("known to be nothing" if origin == "cache" else "nothing to say"), []
         latency = time.perf_counter() - begun
-        name = clock.trace.language
+        name, model = clock.trace.language, self._connection.model or ""
         found = [
-            Suggestion(uuid4().hex, shown + each, origin, name, self._model or "", latency)
-            for each in texts
+            Suggestion(uuid4().hex, shown + each, origin, name, model, latency) for each in texts
         ]
         if selected is None:
-            self._prepare(known, document, source, offset, texts[0])
+            self._prepare(known, question, texts[0])
         return origin, found
 
     def _refusal(self, document: Document, invoked: bool) -> str | None:
@@ -244,52 +218,48 @@ class Engine:
         return self.exclusions.reason(Path(document.path), document.source)
 
     async def _answer(
-        self,
-        clock: Clock,
-        known: _Open,
-        document: Document,
-        source: Source,
-        offset: int,
-        hole: Hole,
-        invoked: bool,
+        self, clock: Clock, known: _Open, question: Question, invoked: bool
     ) -> tuple[Literal["model", "attached"], str | None]:
         """What the server says, from the answer that still arrives or from a new one."""
+        document, hole = question.document, question.hole
         text = document.source
-        running = known.generation
-        if running and running.alive and running.agrees(hole):
-            with clock.stage("attached"):
-                left = await running.follow(hole)
-            if left is not None:
-                return "attached", left
-            if document.source != text:
-                return "attached", None
+        if (left := await self._attached(clock, known, hole)) is not None:
+            return "attached", left
+        if document.source != text:
+            return "attached", None
         await _stop(known)
         line_break = hole.before.endswith("\n") or not hole.line_before.strip()
         with clock.stage("pace"):
             now = time.monotonic()
             wait = self._pace.wait(now, line_break=line_break, invoked=invoked)
-            if self._down and not invoked:
-                wait = max(wait, self._failed + RETRY - now)
-            await asyncio.sleep(wait)
-        generation = await self._start(known, document, source, offset, hole, clock.trace)
+            await asyncio.sleep(wait if invoked else max(wait, self._connection.pause(now)))
+        generation = await self._start(known, question, clock.trace)
         return "model", await generation.follow(hole)
 
-    async def _alternatives(
-        self,
-        known: _Open,
-        document: Document,
-        source: Source,
-        offset: int,
-        hole: Hole,
-        texts: list[str],
-    ) -> list[str]:
+    async def _attached(self, clock: Clock, known: _Open, hole: Hole) -> str | None:
+        """What the answer that still arrives says; None: there is none, or it leads elsewhere.
+
+        A frame of its own: a failed answer keeps the frames that it went through, and one that
+        held the answer before would keep that alive as well, and so all of an outage.
+        """
+        running = known.generation
+        if not (running and running.alive and running.agrees(hole)):
+            return None
+        with clock.stage("attached"):
+            return await running.follow(hole)
+
+    async def _alternatives(self, known: _Open, question: Question, texts: list[str]) -> list[str]:
         """The suggestions with others beside them, as far as those come soon."""
-        others = (_recalled(known, source, offset, hole, one) for one in known.cache.all(hole))
+        hole = question.hole
+        others = (_recalled(known, question, one) for one in known.cache.all(hole))
         found = list(dict.fromkeys([*texts, *filter(None, others)]))
+        end = time.monotonic() + PATIENCE
         with suppress(TimeoutError, MagicoderError):
             async with asyncio.timeout(PATIENCE):
                 for seed in range(ALTERNATIVES + 1 - len(found)):
-                    generation = await self._start(known, document, source, offset, hole, seed=seed)
+                    if (self._pace.latency or 0.0) > end - time.monotonic():
+                        break  # it would come too late
+                    generation = await self._start(known, question, seed=seed)
                     text = await generation.follow(hole)
                     if text and text not in found:
                         found.append(text)
@@ -298,22 +268,20 @@ class Engine:
         known.cache.keep(hole, texts[0])  # the first stays the first
         return found[: ALTERNATIVES + 1]
 
-    def _prepare(
-        self, known: _Open, document: Document, source: Source, offset: int, text: str
-    ) -> None:
+    def _prepare(self, known: _Open, question: Question, text: str) -> None:
         """Ask for what comes after a suggestion, as if it had been accepted, once it has stood."""
 
         async def ahead() -> None:
             await asyncio.sleep(AHEAD)
             if known.generation and known.generation.alive:
                 return
-            place = self._next(source, offset, text)
-            if place is None or known.cache.find(place[2]) is not None:
+            place = _next(question, text)
+            if place is None or known.cache.find(place.hole) is not None:
                 return
-            clock = Clock(_name(document), "ahead")
+            clock = Clock(_name(question.document), "ahead")
             outcome = "prepared"
             try:
-                generation = await self._start(known, document, *place, clock.trace, ahead=True)
+                generation = await self._start(known, place, clock.trace, ahead=True)
                 await generation.ended()
             except _ClosedError:
                 return
@@ -325,26 +293,10 @@ class Engine:
             known.ahead.cancel()
         known.ahead = asyncio.create_task(ahead())
 
-    def _next(self, source: Source, offset: int, text: str) -> tuple[Source, int, Hole] | None:
-        """The document with `text` accepted, at its end or, where that is over, at a new line."""
-        line = (source.text[:offset] + text).rpartition("\n")[2]
-        indent = line[: len(line) - len(line.lstrip())]
-        for end in ("", f"\n{indent}"):
-            after, at = source.filled(offset, text + end), offset + len(text + end)
-            hole = Hole.at(after.text, at)
-            if gate.refusal(hole, after, at, invoked=False) is None:
-                return after, at, hole
-            if hole.inside_line:
-                break
-        return None
-
     async def _start(
         self,
         known: _Open,
-        document: Document,
-        source: Source,
-        offset: int,
-        hole: Hole,
+        question: Question,
         found: Trace | None = None,
         *,
         seed: int | None = None,
@@ -359,194 +311,29 @@ class Engine:
             await known.generation.cancelled()
         if known.closed:
             raise _ClosedError("the document was closed")
-        snapshot = source.filled(offset, "")  # the document goes on
+        source = question.source.filled(question.offset, "")  # the document goes on
+        snapshot = replace(question, source=source)
+        connection = self._connection
 
         async def work(generation: Generation) -> str:
             clock = Clock("", "")
-            if not ahead and not self._down:
-                self._say("working")
+            if not ahead and not connection.down:
+                connection.say("working")
             try:
-                with self._outage():
-                    text = await self._generate(
-                        clock, generation, document.path, snapshot, offset, hole, seed
-                    )
+                with connection.outage():
+                    text = await self._asker.suggestion(clock, snapshot, generation, seed)
             except asyncio.CancelledError:
                 self._pace.given_up((clock.trace.server_ms or 0) / 1000)
                 raise
             finally:
-                self._rest()
+                connection.rest()
                 if found is not None:
                     _merge(found, clock.trace)
-            known.cache.keep(hole, text)
+            known.cache.keep(question.hole, text)
             return text
 
-        known.generation = Generation(hole, work, ahead=ahead)
+        known.generation = Generation(question.hole, work, ahead=ahead)
         return known.generation
-
-    async def _generate(
-        self,
-        clock: Clock,
-        generation: Generation,
-        path: str,
-        source: Source,
-        offset: int,
-        hole: Hole,
-        seed: int | None,
-    ) -> str:
-        """The suggestion for a hole, fit to be inserted."""
-        hole = Hole(_sendable(hole.before), _sendable(hole.after))
-        with clock.stage("server"):
-            served = await self._served()
-        with clock.stage("context"):
-            near = await self.retriever.snippets(hole, source, offset, path)
-            snippets = [replace(one, text=_sendable(one.text)) for one in near]
-            extent = scope.extent(hole, source, offset)
-            watch = Watch(hole, extent, source, offset)
-        limit, here = self.options.max_tokens, self.retriever.relative(Path(path))
-        while True:
-            with clock.stage("prompt"):
-                asked = assemble(
-                    hole, snippets, served.model, served.counter, limit, source.language
-                )
-            if asked is None:
-                return ""
-            try:
-                text, cut = await self._stream(
-                    clock, served, asked, hole, generation, watch, here, seed
-                )
-                break
-            except ServerError as error:
-                if served.model.chat_only or not _only_chats(error):
-                    raise
-                served.model = replace(served.model, chat_only=True)
-        with clock.stage("finish"):
-            text = finish(hole, extent, text, cut=cut)
-        with clock.stage("syntax"):
-            return syntax.clean(text, source, offset)
-
-    async def _stream(
-        self,
-        clock: Clock,
-        served: _Served,
-        asked: Request,
-        hole: Hole,
-        generation: Generation,
-        watch: Watch,
-        path: str,
-        seed: int | None,
-    ) -> tuple[str, bool]:
-        """The answer as far as it counts, and whether the token limit cut it."""
-        numbers, begun = clock.trace, time.perf_counter()
-        raw, spent = "", 0.0
-        sampling: dict[str, Any] = {"max_tokens": self.options.max_tokens, "stop": asked.stop}
-        if seed is not None:
-            sampling |= {"temperature": TEMPERATURE, "seed": seed}
-        longest, shared = LONGEST * self.options.max_tokens, self.options.settings
-        try:
-            async with (
-                _deadline(shared.base_url, shared.timeout) as deadline,
-                await _send(served.client, asked, path, sampling) as stream,
-            ):
-                async for delta in stream:
-                    arrived = time.perf_counter()
-                    numbers.first_ms = numbers.first_ms or trace.milliseconds(begun)
-                    deadline.reschedule(None)  # from here on the client watches over the pauses
-                    raw = (raw + delta)[:longest]
-                    text = line_feeds(raw).removeprefix(asked.taken_back)
-                    if asked.messages is not None:
-                        text = unfenced(text, hole)
-                    if asked.taken_back.startswith(raw):
-                        continue
-                    generation.add(text)
-                    end = watch.end(text)
-                    spent += time.perf_counter() - arrived
-                    if end is not None:
-                        return text[:end], False
-                    if len(raw) == longest:
-                        return text, True
-                result = stream.result
-        finally:
-            numbers.server_ms = trace.milliseconds(begun) - spent * 1000
-            numbers.stages["stop"] = round(spent * 1000, 3)
-        self._pace.answered(numbers.server_ms / 1000)
-        if result.usage:
-            numbers.prompt_tokens = result.usage.prompt_tokens
-            numbers.completion_tokens = result.usage.completion_tokens
-            numbers.cached_tokens = getattr(result.usage, "cached_tokens", None)
-        text = line_feeds(raw).removeprefix(asked.taken_back)
-        if asked.messages is not None:
-            text = unfenced(text, hole)
-        return text, result.finish_reason == "length"
-
-    async def server(self) -> "tuple[AsyncMagicoder, ModelInfo]":
-        """The client and the model that it talks to.
-
-        Raises:
-            MagicoderError: the server cannot be reached, or serves no model.
-        """
-        served = await self._served()
-        return served.client, served.model
-
-    def forget(self) -> None:
-        """Ask anew who serves: after an error it may be another."""
-        if self._serving is not None and self._serving.done():
-            self._serving = None
-
-    async def _served(self) -> _Served:
-        """Whom to ask. Connecting goes on where a caller is cancelled, for the next one."""
-        if self._serving is None:
-            self._serving = asyncio.create_task(self._introduce())
-            self._serving.add_done_callback(self._introduced)
-        return await asyncio.shield(self._serving)
-
-    async def _introduce(self) -> _Served:
-        try:
-            return await self._ask_who()
-        except MagicoderError:
-            raise
-        except Exception as error:  # whatever a strange server makes of a library
-            raise ServerError(f"{self.options.settings.base_url} broke it: {error!r}") from error
-
-    async def _ask_who(self) -> _Served:
-        if self._client is None:
-            self._client = await asyncio.to_thread(_client, self.options)
-        model = await self._client.model_info()
-        self._model = model.id
-        return _Served(self._client, model, await tokens.load(self._client, model))
-
-    def _introduced(self, task: asyncio.Task[_Served]) -> None:
-        """A failure, whatever it was, is not kept: the server may be mended."""
-        if not task.cancelled() and task.exception() is not None and task is self._serving:
-            self._serving = None
-
-    @contextmanager
-    def _outage(self) -> Iterator[None]:
-        """Tell of an error once, until the server has worked again."""
-        try:
-            yield
-            self._down = False
-        except MagicoderError as error:
-            self.forget()
-            if not self._down:
-                self._report(str(error))
-            self._down, self._failed = True, time.monotonic()
-            self._say("failed", str(error))
-            raise
-
-    def _rest(self) -> None:
-        """Nothing runs for the user any more."""
-        if self._down:
-            return
-        if self.options.automatic:
-            self._say("ready")
-        else:
-            self._say("off", "completions come when you ask for them")
-
-    def _say(self, state: State, message: str = "") -> None:
-        told = state, self._model, message
-        if told != self._state:
-            self._state = told
-            self._tell(*told)
 
 
 def _name(document: Document) -> str:
@@ -561,35 +348,29 @@ async def _stop(known: _Open) -> None:
         await known.generation.cancelled()
 
 
-def _recalled(known: _Open, source: Source, offset: int, hole: Hole, text: str) -> str:
+def _recalled(known: _Open, question: Question, text: str) -> str:
     """What of a known `text` leaves the file clean: all where it reads as when it was made."""
-    if known.cache.checked(hole, text):
+    if known.cache.checked(question.hole, text):
         return text
-    fit = syntax.clean(text, source, offset)
+    fit = syntax.clean(text, question.source, question.offset)
     if fit:
-        known.cache.keep(hole, fit)
+        known.cache.keep(question.hole, fit)
     return fit
 
 
-def _sendable(text: str) -> str:
-    """`text` with question marks for halves of surrogate pairs, which no request can hold."""
-    return text.encode(errors="replace").decode()
-
-
-@asynccontextmanager
-async def _deadline(url: str, seconds: float) -> AsyncIterator[asyncio.Timeout]:
-    """Make a wait longer than `seconds` an error: a server that only keeps alive never times out.
-
-    Raises:
-        ServerError: it was longer.
-    """
-    try:
-        async with asyncio.timeout(seconds) as deadline:
-            yield deadline
-    except TimeoutError:
-        raise ServerError(
-            f"{url} did not answer within {seconds:g} s: raise MAGICODER_TIMEOUT, or ask for less"
-        ) from None
+def _next(question: Question, text: str) -> Question | None:
+    """The document with `text` accepted, at its end or, where that is over, at a new line."""
+    source, offset = question.source, question.offset
+    line = (source.text[:offset] + text).rpartition("\n")[2]
+    indent = line[: len(line) - len(line.lstrip())]
+    for end in ("", f"\n{indent}"):
+        after, at = source.filled(offset, text + end), offset + len(text + end)
+        hole = Hole.at(after.text, at)
+        if gate.refusal(hole, after, at, invoked=False) is None:
+            return Question(question.document, after, at, hole)
+        if hole.inside_line:
+            break
+    return None
 
 
 def _merge(found: Trace, made: Trace) -> None:
@@ -597,38 +378,3 @@ def _merge(found: Trace, made: Trace) -> None:
     found.stages |= made.stages
     for name in ("first_ms", "server_ms", "prompt_tokens", "cached_tokens", "completion_tokens"):
         setattr(found, name, getattr(made, name))
-
-
-async def _send(
-    client: "AsyncMagicoder", asked: Request, path: str, sampling: dict[str, Any]
-) -> "AsyncTextStream[Completion]":
-    """Ask, in the way that the model knows; `path` names the file beside others."""
-    if asked.messages is not None:
-        return await client.chat(asked.messages, stream=True, **sampling)
-    if asked.suffix is None:
-        return await client.complete(asked.prefix, stream=True, **sampling)
-    extra: list[File] = [{"filename": one.path, "text": one.text} for one in asked.extra]
-    return await client.infill(
-        asked.prefix, asked.suffix, extra=extra, filename=path, stream=True, **sampling
-    )
-
-
-def _only_chats(error: ServerError) -> bool:
-    """Whether a server says that it has no completions, but perhaps a chat."""
-    return error.status in (404, 405) or (
-        error.status == 400 and re.search(r"not support.*completion", str(error), re.I) is not None
-    )
-
-
-def _client(options: Options) -> "AsyncMagicoder":
-    """Import and build the client, off the event loop: openai takes half a second to import."""
-    from magicoder.client import AsyncMagicoder
-
-    shared = options.settings
-    return AsyncMagicoder(
-        base_url=shared.base_url,
-        api_key=shared.api_key.get_secret_value() if shared.api_key else None,
-        model=shared.model,
-        timeout=shared.timeout,
-        max_retries=0,
-    )

@@ -16,12 +16,18 @@ NEAR = 4000
 _HEAD = re.compile(
     r"\{$|^\s*(async|case|class|def|elif|else|except|finally|for|if|match|try|while|with)\b.*:$"
 )
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, line separators, and what shows code in another order than it is read."""
+
+_MARK = re.compile(r"<(BOS|EO[FS]|PAD|UNK)>|\[/?INST\]|<</?SYS>>")
+"""Control tokens that models also write as text; those of infilling end the answer before."""
+
 _FENCE = re.compile(r"\s*```[^\n`]*\n")
 
 
 def finish(hole: Hole, extent: Extent, text: str, *, cut: bool) -> str:
     """What to insert for an answer; empty: nothing. `cut`: the token limit ended it."""
-    text = line_feeds(text)
+    text = _visible(hole, line_feeds(text))
     if "```" not in hole.before + hole.after:
         text = _FENCE.sub("", text, count=1) if _FENCE.match(text) else text
     text = _indented(hole, text)
@@ -29,7 +35,7 @@ def finish(hole: Hole, extent: Extent, text: str, *, cut: bool) -> str:
     if cut and watch.end(text) is None and "\n" in text:
         text = text.rpartition("\n")[0]
     text = text[: watch.end(text + "\n")]
-    text = _not_below(hole, text)
+    text = not_below(hole, text)
     text = text[: len(text) - _overlap(hole, text)]
     kept = text.rstrip()
     if not kept.strip():
@@ -40,7 +46,14 @@ def finish(hole: Hole, extent: Extent, text: str, *, cut: bool) -> str:
     return kept + " " if kept != text and re.match(r"\w", hole.line_after) else kept
 
 
-def _not_below(hole: Hole, text: str) -> str:
+def _visible(hole: Hole, text: str) -> str:
+    """`text` up to what no user would see, or to a control token that the file does not quote."""
+    marks = (m for m in _MARK.finditer(text) if m[0] not in hole.before + hole.after)
+    ends = [found.start() for found in (_UNSEEN.search(text), next(marks, None)) if found]
+    return text[: min(ends, default=None)]
+
+
+def not_below(hole: Hole, text: str) -> str:
     """`text` without last lines that are the first ones below the cursor."""
     following = [line.rstrip() for line in below(hole) if line.strip()]
     lines = (hole.line_before + text).split("\n")
@@ -67,7 +80,7 @@ def _overlap(hole: Hole, text: str) -> int:
     for size in range(min(len(rest), len(text)), 0, -1):
         tail = rest[:size]
         if text.endswith(tail) and (size == len(rest) or not re.search(r"[\w\s]", tail)):
-            return size if surplus or balance(tail) == 0 else 0
+            return size if surplus or balance(tail) >= 0 else 0
     return 0
 
 
@@ -101,7 +114,7 @@ def _indented(hole: Hole, text: str) -> str:
 
 def _led(hole: Hole, first: str) -> str:
     """An answer's first line, without the blanks that the cursor's line has already."""
-    above = next((line for line in reversed(hole.before.split("\n")[:-1]) if line.strip()), "")
+    above = hole.before.rpartition("\n")[0].rstrip().rpartition("\n")[2]
     deepest = depth(above) + (TAB if re.search(r"[:({\[]$", above.rstrip()) else 0)
     return first if depth(hole.line_before + first) <= deepest else first.lstrip(" \t")
 

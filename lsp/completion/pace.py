@@ -14,13 +14,16 @@ _WEIGHT = 0.25
 
 
 class Pace:
-    """Learns how fast the user types and the server answers. Times are seconds of any one clock."""
+    """Learns how fast the user types and the server answers. Times are seconds of any one clock.
+
+    latency: what the server usually takes for an answer; None: it has given none.
+    """
 
     def __init__(self) -> None:
         self._last = float("-inf")
         self._burst = False
         self._between = LONGEST
-        self._latency: float | None = None
+        self.latency: float | None = None
 
     def key(self, now: float) -> None:
         """The text changed."""
@@ -32,13 +35,13 @@ class Pace:
 
     def answered(self, seconds: float) -> None:
         """The server took `seconds` for an answer."""
-        if self._latency is None:
-            self._latency = seconds
-        self._latency += _WEIGHT * (seconds - self._latency)
+        if self.latency is None:
+            self.latency = seconds
+        self.latency += _WEIGHT * (seconds - self.latency)
 
     def given_up(self, seconds: float) -> None:
         """An answer was no longer wanted after `seconds`: it would have taken longer."""
-        if self._latency is None or seconds > self._latency:
+        if self.latency is None or seconds > self.latency:
             self.answered(seconds)
 
     def wait(self, now: float, *, line_break: bool, invoked: bool) -> float:
@@ -49,6 +52,6 @@ class Pace:
         """
         if invoked or line_break or not self._burst:
             return 0.0
-        if self._latency is not None and self._latency <= self._between:
+        if self.latency is not None and self.latency <= self._between:
             return 0.0
         return max(0.0, self._last + min(MARGIN * self._between, LONGEST) - now)

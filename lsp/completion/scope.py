@@ -6,7 +6,9 @@ a line it tells nothing, and then only definitions bound what comes.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from magicoder.lsp.completion.hole import Hole
@@ -71,11 +73,11 @@ def extent(hole: Hole, source: Source, offset: int) -> Extent:
     if source.tree is None:
         return Extent("free")
     begun = hole.line_before.strip()
-    last = next((line for line in reversed(hole.before.split("\n")) if line.strip()), None)
+    last = hole.before.rstrip().rpartition("\n")[2]
     return Extent(
         "block",
         _owners(hole, source, offset),
-        -1 if last is None else depth(last),
+        depth(last) if last else -1,
         depth(hole.line_before) if begun and not _NOT_BEGUN.match(begun) else None,
         _quoted(hole, source, offset),
     )
@@ -98,12 +100,11 @@ def _quoted(hole: Hole, source: Source, offset: int) -> bool:
 
 
 def _owners(hole: Hole, source: Source, offset: int) -> tuple[Owner, ...]:
-    lines = hole.before.split("\n")
     kinds = _kinds(source, offset)
     owners: list[Owner] = []
     least = None
-    for row in range(len(lines) - 1, max(len(lines) - LOOK, -1), -1):
-        line, head = lines[row], lines[row].strip()
+    for row, line in islice(_upwards(hole.before), LOOK):
+        head = line.strip()
         if not head or (least is not None and depth(line) >= least) or _told(source, row, line):
             continue
         least = depth(line)
@@ -120,6 +121,15 @@ def _owners(hole: Hole, source: Source, offset: int) -> tuple[Owner, ...]:
         if not least:
             break
     return tuple(owners)
+
+
+def _upwards(text: str) -> Iterator[tuple[int, str]]:
+    """The rows of `text` and their lines, from the last one."""
+    row, end = text.count("\n"), len(text)
+    while end >= 0:
+        start = text.rfind("\n", 0, end) + 1
+        yield row, text[start:end]
+        row, end = row - 1, start - 1
 
 
 def _kinds(source: Source, offset: int) -> dict[int, Kind]:

@@ -42,7 +42,7 @@ class Watch:
         self._hole, self._extent, self._source, self._offset = hole, extent, source, offset
         self._below = [line.rstrip() for line in below(hole) if line.strip()][:2]
         self._fenced = "```" in hole.before or "```" in hole.after
-        above = hole.before.split("\n")[:-1]
+        above = hole.before.rsplit("\n", 41)[:-1]
         self._lines = [line.rstrip() for line in above[-40:] if line.strip()][-12:]
         self._ends = [0] * len(self._lines)  # where each of them ends in the answer
         self._start = 0  # of the first line that is not judged yet

@@ -1,41 +1,102 @@
 """Stage 8: a suggestion may not break the file. Pure."""
 
+import ast
+import math
 import re
+import warnings
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
 
+from magicoder.languages import Language
 from magicoder.lsp.completion.scope import depth
 from magicoder.lsp.completion.stop import balance
-from magicoder.lsp.trees import Source, faults
+from magicoder.lsp.trees import Source
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 TRIES = 12
 """Lines that are taken back at most."""
+
+SIMPLE = ("x", "(x)", "x)", "x;", "x);", "x {", "x) {")
+"""What ends most things that may have been begun at the cursor."""
+
+PARSED = 20_000
+"""Characters at most that Python parses, in some 5 ms."""
 
 _STRAY = {"ruby": r"^[ \t]*end\b", "shell": r"^[ \t]*(fi|done|esac)\b"}
 
 
 def clean(text: str, source: Source, offset: int) -> str:
-    """The lines of `text`, from the first, that leave the fewest syntax errors, as many as can be.
+    """The lines of `text`, from the first, as many as do not break the file.
 
-    Empty where any of them would add one. A single line stays whole or goes: half of one says what
-    nobody meant. Passes where no grammar can tell.
+    What breaks it leaves more syntax errors than one of `SIMPLE`, or than the cursor's line left
+    out. A single line stays whole or goes: half of one says what nobody meant. Passes where no
+    grammar can tell.
     """
     if source.tree is None or not text:
         return text
-    if "\n" not in text and not _count(source.filled(offset, text)):
-        return text  # mostly so, and soon known
     part, place = _around(source, offset)
-    lasting = _lasting(part, place)
+    before, after = part.text[:place], part.text[place:]
+    begun = bool(before.rpartition("\n")[2].strip())
+    if balance(text) <= 0:  # else the parser may go to the end of the file
+        filled = source.filled(offset, text)
+        joins = _joins(text, filled, offset, whole=begun)
+        if joins and not _count(filled) and _python(before + text + after, source.language):
+            return text  # mostly so, and soon known
+    best = _best(part, place)
     tried: list[tuple[int, str]] = []
     for one in _shorter(text):
-        if not _joins(one, part, place, whole=one == text):
+        filled = part.filled(place, one)
+        if not _joins(one, filled, place, whole=begun and one == text):
             continue
-        tried.append((_count(part.filled(place, one)), one))
-        if tried[-1][0] <= lasting:
+        errors = _errors(filled, best)
+        if errors <= best:
+            tried.append((errors, one))
+        if not errors:
             break
-    tried.sort(key=lambda pair: pair[0])  # the longest first among equals
-    for errors, one in tried[:2]:
+    for errors, one in sorted(tried, key=lambda pair: pair[0])[:2]:  # the longest among equals
         if not errors or _no_worse(source.filled(offset, one), source):
             return one
     return ""
+
+
+def _best(part: Source, place: int) -> int:
+    """The fewest errors that something simple at the cursor leaves."""
+    start = part.text.rfind("\n", 0, place) + 1
+    end = part.text.find("\n", place)
+    best = _errors(part)
+    for text, begin, until in (
+        *((text, place, place) for text in SIMPLE),
+        ("", start, len(part.text) if end < 0 else end),
+    ):
+        if best:
+            best = min(best, _errors(part.filled(begin, text, until), best))
+    return best
+
+
+def _errors(part: Source, most: float = math.inf) -> int:
+    """The errors of a part; of more than `most`, Python is not asked as well."""
+    count = _count(part)
+    return count if count > most else count + (not _python(part.text, part.language))
+
+
+def _python(text: str, language: Language | None) -> bool:
+    """Whether Python can parse it, if it is Python: the grammar takes any indentation.
+
+    A block may be empty as yet.
+    """
+    if language is None or language.name != "python" or len(text) > PARSED:
+        return True
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            ast.parse(text)
+    except IndentationError as error:
+        return error.msg.startswith("expected an indented block")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _no_worse(filled: Source, source: Source) -> bool:
@@ -52,18 +113,21 @@ def _count(source: Source) -> int:
     return source.errors + sum(node is not None and node.type in names for node in nodes)
 
 
-def _joins(text: str, source: Source, offset: int, *, whole: bool) -> bool:
-    """Whether lines that end in `text` go with those below: Python's grammar takes any depth."""
-    if source.language is None or source.language.name != "python" or (whole and "\n" not in text):
+def _joins(text: str, filled: Source, offset: int, *, whole: bool) -> bool:
+    """Whether lines that end in `text`, which `filled` has at `offset`, go with those below.
+
+    Python's grammar takes any depth.
+    """
+    if filled.language is None or filled.language.name != "python" or (whole and "\n" not in text):
         return True
-    begun = source.text[:offset].rpartition("\n")[2] + text.rstrip("\n")
+    begun = filled.text[:offset].rpartition("\n")[2] + text.rstrip("\n")
     last = begun.rpartition("\n")[2].rstrip()
-    rest = source.text[offset:].split("\n")[0 if text.endswith("\n") else 1 :]
+    rest = filled.text[offset + len(text) :].split("\n")[0 if text.endswith("\n") else 1 :]
     after = next((line for line in rest if line.strip()), "")
     deeper = depth(after) > depth(last)
     if deeper == last.endswith(":") or balance(begun) > 0 or last.lstrip().startswith("#"):
         return True
-    node = source.filled(offset, text).node_at(offset + len(text.rstrip("\n")))
+    node = filled.node_at(offset + len(text.rstrip("\n")))
     return node is not None and "string" in node.type
 
 
@@ -83,23 +147,20 @@ def _around(source: Source, offset: int) -> tuple[Source, int]:
     """
     byte = source.byte(offset)
     nodes = [] if source.tree is None else source.tree.root_node.children
-    # Where the text is broken, what lies inside a node may seem to stand beside it.
-    nodes = [node for node in nodes if node.start_point.column == 0 and not node.has_error]
-    begin = max([node.start_byte for node in nodes if node.end_byte < byte][-2:-1], default=0)
-    if source.language is not None and source.language.name == "php":
-        begin = 0  # it is text up to the first tag
-    end = min([node.end_byte for node in nodes if node.start_byte > byte][1:2], default=None)
+    above = _second([node for node in nodes if node.end_byte < byte][::-1])
+    below = _second([node for node in nodes if node.start_byte > byte])
+    php = source.language is not None and source.language.name == "php"
+    begin = 0 if above is None or php else above.start_byte  # PHP is text up to the first tag
+    end = None if below is None else below.end_byte
     code = source.text.encode(errors="replace")
     before = code[begin:byte].decode()
     return Source(before + code[byte:end].decode(), source.language), len(before)
 
 
-def _lasting(source: Source, offset: int) -> int:
-    """How many errors do not touch the cursor, and so no text there will mend."""
-    byte = source.byte(offset)
-    root = source.tree.root_node if source.tree else None
-    # What is missing far away may be missing because of what is written here.
-    return sum(
-        not (one.is_missing or one.start_byte <= byte <= one.end_byte)
-        for one in (faults(root) if root else ())
-    )
+def _second(nodes: "Sequence[Node]") -> "Node | None":
+    """The second of `nodes` that stands at the top of the file.
+
+    Where the text is broken, what lies inside a node may seem to stand beside it.
+    """
+    sound = (node for node in nodes if node.start_point.column == 0 and not node.has_error)
+    return next(islice(sound, 1, None), None)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import translate
+from functools import lru_cache
 from pathlib import Path
 
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
@@ -29,17 +30,25 @@ TRUSTED_FOR = 2.0
 """Seconds for which a path's verdict holds, since its ignore files are read from the disk."""
 
 _NAMES = (
-    ".env .env[._-]* *.env .envrc *.pem *.key *.p8 *.p12 *.pfx *.jks *.keystore *.kdb *.kdbx *.gpg "
-    "*.ppk *.ovpn id_rsa* id_dsa* id_ecdsa* id_ed25519* credentials credentials.* secret.* "
-    "secrets.* client_secret*.json application_default_credentials.json .s3cfg .*_history "
-    ".netrc _netrc .npmrc .pypirc .pgpass .my.cnf .htpasswd .dockercfg "
-    ".git-credentials .vault-token *.tfvars *.tfvars*.json *.tfstate *.tfstate.* "
-    "kubeconfig service-account*.json"
+    ".env .env[._-]* *.env .envrc *.pem *.key *.p8 *.p12 *.pfx *.jks *.keystore *.kdb *.kdbx "
+    "*.gpg *.ppk *.ovpn id_rsa* id_dsa* id_ecdsa* id_ed25519* credentials credentials.* secret.* "
+    "secrets.* client_secret*.json .s3cfg .*_history .netrc _netrc .npmrc .pypirc .pgpass .my.cnf "
+    ".htpasswd .dockercfg .git-credentials .vault-token *.tfvars *.tfvars*.json *.tfstate "
+    "*.tfstate.* kubeconfig service-account*.json wp-config*.php localsettings.php "
+    "secret_token.rb *.psafe3 *credentials*.json *credentials*.csv password.txt password.csv "
+    "*passwords.txt *passwords.csv .vault_pass* *.pkcs12 .boto .esmtprc .msmtprc .ftpconfig "
+    ".remote-sync.json sftp.json sftp-config.json logins.json filezilla.xml recentservers.xml "
+    "dbeaver-data-sources.xml robomongo.json proftpdpasswd"
 )
-_HARMLESS = re.compile(r"\.env\.(example|sample|template|dist|defaults?)")
+"""Of the signatures of gitrob and the files of leaky-repo, those that hold little else."""
+
+_HARMLESS = re.compile(r"\.env\.(example|sample|template|dist|defaults?)|wp-config-sample\.php")
 _SECRET = re.compile("|".join(map(translate, _NAMES.split())))
 _SECRET_FOLDERS = {".ssh", ".aws", ".gnupg", ".kube", ".azure", ".env"}
-_SECRET_IN = {(".docker", "config.json"), ("gh", "hosts.yml"), ("gh", "hosts.yaml")}
+_SECRET_IN = {
+    (".docker", "config.json"), ("gh", "hosts.yml"), ("gh", "hosts.yaml"),
+    ("etc", "passwd"), ("etc", "shadow"),
+}  # fmt: skip
 _COPY = re.compile(r"(~|\.(old|orig|bak|backup|save|copy|swp|tmp))+$")
 _PRIVATE_KEY = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY")
 
@@ -196,6 +205,7 @@ def secret(path: Path) -> bool:
     return bool(_SECRET.fullmatch(name)) and not _HARMLESS.fullmatch(name)
 
 
+@lru_cache(maxsize=2)  # several ask about the same text at each key
 def _of_text(text: str) -> str | None:
     if len(text) > LARGEST:
         return "it is too large"

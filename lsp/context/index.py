@@ -102,11 +102,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Edited:
-    """The open file that was read last, so that its next version is parsed from this one."""
+    """The open file that was read last, from which its next version is read.
+
+    symbols: of each node at the top of the file, by its column and text.
+    """
 
     path: str
     text: bytes
     tree: "Tree"
+    symbols: dict[tuple[int, bytes], list[Symbol]]
 
 
 class Index:
@@ -141,7 +145,7 @@ class Index:
     def update(self, path: Path, text: str) -> None:
         """Take the text of an open file; read soon, once it stops changing."""
         with self._wake:
-            self._changed[str(path)] = time.monotonic() + QUIET, _sound(text)
+            self._changed[str(path)] = time.monotonic() + QUIET, text
             self._wake.notify()
 
     def changed(self, path: Path) -> None:
@@ -211,7 +215,7 @@ class Index:
         if self._due() == 0 and not (self._jobs and self._jobs[0][0] == 0):
             path = min(self._changed, key=lambda path: self._changed[path][0])
             _, text = self._changed.pop(path)
-            return partial(self._change, path, text)
+            return partial(self._change, path, _sound(text))
         return heapq.heappop(self._jobs)[2]
 
     def _due(self) -> float | None:
@@ -326,11 +330,21 @@ class Index:
             self._db.executemany("INSERT INTO symbols VALUES (?, ?, ?, ?, ?)", rows)
 
     def _found(self, text: bytes, language: Language, path: str, recent: bool) -> list[Symbol]:
-        old = self._edited if recent and self._edited and self._edited.path == path else None
+        if not recent:
+            return definitions(text, _parsed(text, language, None).root_node, language, path)
+        old = self._edited if self._edited and self._edited.path == path else None
         tree = _parsed(text, language, old)
-        if recent:
-            self._edited = _Edited(path, text, tree)
-        return definitions(text, tree, language, path)
+        known = old.symbols if old else {}
+        self._edited = _Edited(path, text, tree, {})
+        found: list[Symbol] = []
+        for node in tree.root_node.children:
+            key = node.start_point.column, text[node.start_byte : node.end_byte]
+            symbols = known.get(key)
+            if symbols is None:
+                symbols = definitions(text, node, language, path)
+            self._edited.symbols[key] = symbols
+            found += symbols
+        return found
 
     def _symbols(self, names: Sequence[str], besides: str) -> list[Symbol]:
         rows = self._db.execute(
@@ -376,12 +390,15 @@ def words(text: str) -> list[str]:
     return found
 
 
-def definitions(text: bytes, tree: "Tree", language: Language, path: str) -> list[Symbol]:
-    """The functions, types and members that others can use, in their order; none that are local."""
+def definitions(text: bytes, root: "Node", language: Language, path: str) -> list[Symbol]:
+    """The functions, types and members at and below a node that others can use, in their order.
+
+    None that are local.
+    """
     query = _reader(language)[1]
     spans: dict[tuple[int, int], tuple[Node, Node, Node]] = {}
-    for start in range(0, len(text), 4 * PIECE):
-        for whole, name, body in _matches(query, tree.root_node, start, start + 4 * PIECE):
+    for start in range(root.start_byte, root.end_byte, 4 * PIECE):
+        for whole, name, body in _matches(query, root, start, start + 4 * PIECE):
             spans.setdefault((whole.start_byte, -whole.end_byte), (whole, name, body))
     found: list[Symbol] = []
     around: list[tuple[int, str, bool]] = []  # end, name and whether a type, of what encloses

@@ -140,28 +140,35 @@ def _last_lines(text: str, counter: Counter, size: int) -> str:
 
     Part of the last line where it does not fit.
     """
-    lines = text.split("\n")
-    lines = [line + "\n" for line in lines[:-1]] + lines[-1:]
-    first, left = len(lines), size
-    while first > 0 and (left := left - counter.count(lines[first - 1])) >= 0:
-        first -= 1
-    if first == len(lines):
-        return _tail(lines[-1], counter, size)
+    starts: list[int] = []  # of the lines that fit, the last one first
+    line, left = text.rfind("\n") + 1, size - counter.count(text[text.rfind("\n") + 1 :])
+    while left >= 0:
+        starts.append(line)
+        if not line:
+            break
+        end, line = line, text.rfind("\n", 0, line - 1) + 1
+        left -= counter.count(text[line:end])
+    if not starts:
+        return _tail(text[line:], counter, size)
+    first = text.count("\n", 0, starts[-1])
     for step in STEPS:
-        start = -(-first // step) * step
-        kept = "".join(lines[start:])
-        if start == first or (start < len(lines) and 2 * counter.count(kept) >= size):
+        passed = -first % step
+        kept = text[starts[-1 - passed] :] if passed < len(starts) else ""
+        if not passed or (kept and 2 * counter.count(kept) >= size):
             return kept
-    return "".join(lines[first:])
+    return text[starts[-1] :]
 
 
 def _first_lines(text: str, counter: Counter, size: int) -> str:
     """The first lines of `text` within `size` tokens; part of the first where it does not fit."""
-    lines = text.splitlines(keepends=True)
-    last, left = 0, size
-    while last < len(lines) and (left := left - counter.count(lines[last])) >= 0:
-        last += 1
-    return "".join(lines[:last]) if last or not lines else _head(lines[0], counter, size)
+    end, left = 0, size
+    while end < len(text):
+        line = text[end : text.find("\n", end) + 1 or None]
+        left -= counter.count(line)
+        if left < 0:
+            return text[:end] or _head(line, counter, size)
+        end += len(line)
+    return text
 
 
 def _tail(line: str, counter: Counter, size: int) -> str:

@@ -1,7 +1,7 @@
 """Which code a tool is about, and what around it a model must see to understand it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import dedent, indent
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ FUNCTIONS = frozenset(
 """What the grammars of `languages` call a function."""
 
 _IMPORTS = re.compile(r"import|include|^use_|using_directive|package|namespace_use")
+_ONCE = re.compile(r"package\s+[\w.]+\s*;?|<\?php")
 _TODO = re.compile(r"\b(TODO|FIXME|XXX)\b|\b(todo|unimplemented)!\(|NotImplementedError")
 _ASKED = re.compile(r"\bmagicoder:[ \t]*(\S.*)", re.IGNORECASE)
 _COMMENT_ENDS = re.compile(r"\s*(\*/|-->|\*\))\s*$")
@@ -80,10 +81,7 @@ def function_at(root: "Node", line: int) -> tuple[int, int] | None:
 
 def surroundings(root: "Node", lines: Sequence[str], subject: Subject) -> list[str]:
     """The imports above the code, and the first lines of what it is in, such as its class."""
-    rows: dict[int, None] = {}
-    for child in root.children:
-        if child.start_point.row < subject.first and _IMPORTS.search(child.type):
-            rows |= dict.fromkeys(range(child.start_point.row, _last_row(child) + 1))
+    rows = dict.fromkeys(_imports(root, subject))
     node: Node | None = root
     while node is not None:
         around = [
@@ -95,6 +93,30 @@ def surroundings(root: "Node", lines: Sequence[str], subject: Subject) -> list[s
         if node is not None and lines[node.start_point.row].strip(" \t\r\n({["):
             rows[node.start_point.row] = None
     return [lines[row].rstrip() for row in sorted(rows) if row < min(subject.first, len(lines))]
+
+
+def without_head(root: "Node | None", lines: Sequence[str], subject: Subject, code: str) -> str:
+    """New `code` for the subject without what the file has above it, and can have only once.
+
+    A weak model begins as if it wrote a whole file: with `<?php` or a package, perhaps another one,
+    and the imports.
+    """
+    above = {line.strip() for line in lines[: subject.first]}
+    once = any(_ONCE.fullmatch(line) for line in above)
+    known = {lines[row].strip() for row in _imports(root, subject)} if root else set()
+    known -= {line.strip() for line in subject.code.splitlines()}
+    new = code.splitlines(keepends=True)
+    for at, line in enumerate(map(str.strip, new)):
+        if line and line not in known and not (once and _ONCE.fullmatch(line)):
+            return "".join(new[at:])
+    return code
+
+
+def _imports(root: "Node", subject: Subject) -> Iterator[int]:
+    """The rows of the imports, and of the package's name, above the subject."""
+    for child in root.children:
+        if child.start_point.row < subject.first and _IMPORTS.search(child.type):
+            yield from range(child.start_point.row, min(_last_row(child) + 1, subject.first))
 
 
 def _last_row(node: "Node") -> int:

@@ -1,5 +1,6 @@
 """Runs a problem's solution, or tests, in the sandbox."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,6 +11,11 @@ from magicoder.lsp.instruct.testing import Job
 from magicoder.sandbox import Limits, Sandbox
 from magicoder.sandbox.bench import Bench, Verdict, environment, open_sandbox
 from magicoder.sandbox.toolchains import TOOLCHAINS
+
+_CAUSE = re.compile(r"^(?!FAILED \().*(rror|ssertion|panicked|not ok|no test was found)")
+_NAME = re.compile(r"FAIL\S* .")
+_NONE = re.compile(r"^(running 0 tests|testing: warning: no tests to run)$", re.MULTILINE)
+"""What the harnesses of Rust and Go say where there is nothing to run, and call it a success."""
 
 LIMITS = Limits(seconds=30.0, disk=256 << 20)
 
@@ -73,9 +79,11 @@ def run(job: Job, language: Language) -> Outcome:
     if last.limit:
         return Outcome(False, f"the tests were ended by the limit of {last.limit}", output)
     if len(results) < len(job.commands):
-        return Outcome(False, f"the tests do not compile: {_told(output)}", output)
+        return Outcome(False, f"the tests do not compile: {_told(output, last.exit_code)}", output)
     if last.exit_code:
-        return Outcome(False, f"the tests fail: {_told(output)}", output)
+        return Outcome(False, f"the tests fail: {_told(output, last.exit_code)}", output)
+    if _NONE.search(output):
+        return Outcome(False, "the tests fail: no test was found", output)
     return Outcome(True, "the tests pass", output)
 
 
@@ -94,8 +102,10 @@ def _why(verdict: Verdict) -> str:
     return verdict.why or "it ended before its end"
 
 
-def _told(output: str) -> str:
-    """The line that says most: the last with an error or a failure in it, or the last."""
+def _told(output: str, code: int | None) -> str:
+    """The line that says most of a failure: the last with its cause, or with its name, or any."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if "rror" in line or "not ok" in line]
-    return (telling or lines or ["no output"])[-1][:200]
+    for telling in (_CAUSE, _NAME):
+        if found := [line for line in lines if telling.search(line)]:
+            return found[-1][:200]
+    return f"exit code {code}, last words: {lines[-1][:200]}" if lines else f"exit code {code}"

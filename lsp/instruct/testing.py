@@ -29,13 +29,16 @@ class Convention:
 _ASSERTS = "Make it a program that exits with an error when an assertion fails."
 _PYTHON = """import importlib, sys, unittest
 sys.path.insert(0, ".")
-module = importlib.import_module(sys.argv[1])
+try:
+    module = importlib.import_module(sys.argv[1])
+except SystemExit:
+    sys.exit("error: the file ends while it is imported: take unittest.main() or sys.exit() out")
 suite = unittest.defaultTestLoader.loadTestsFromModule(module)
 for name, test in vars(module).items():
     if name.startswith("test") and callable(test):
         suite.addTest(unittest.FunctionTestCase(test, description=name))
 result = unittest.TextTestRunner().run(suite)
-sys.exit(not result.wasSuccessful() or not result.testsRun)
+sys.exit(not result.wasSuccessful() if result.testsRun else "no test was found")
 """
 _IMPORT = "Import node:test and node:assert, and what you test from './{stem}{extension}'."
 

@@ -359,7 +359,8 @@ async def _edit(ls: Server, about: Target, label: str, subject: Subject, task: s
     async def work(report: Report) -> str:
         ask = about.ask(task, subject)
         text = await _ask(about.engine, ask, report, language=about.language)
-        return subject.fitted(answer.code(text, about.language))
+        new = answer.code(text, about.language)
+        return subject.fitted(code.without_head(about.root, about.lines, subject, new))
 
     fitted = await _with(ls, about.engine, label, work)
     if fitted is None:

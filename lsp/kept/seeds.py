@@ -11,6 +11,7 @@ from platformdirs import user_data_path
 
 from magicoder import licenses, redact
 from magicoder.errors import MagicoderError
+from magicoder.lsp.context.exclusion import Exclusions
 from magicoder.lsp.documents import Document
 from magicoder.lsp.kept import records
 
@@ -26,8 +27,10 @@ def path() -> Path:
 class Seeds:
     """Appends to the file of seeds, in a thread; `roots` are the folders of the workspace."""
 
-    def __init__(self, roots: Sequence[Path], file: Path | None = None) -> None:
-        self._roots = roots
+    def __init__(
+        self, roots: Sequence[Path], exclusions: Exclusions, file: Path | None = None
+    ) -> None:
+        self._roots, self._exclusions = roots, exclusions
         self._file = file or path()
         self._thread = ThreadPoolExecutor(1, "magicoder-seeds")
 
@@ -35,7 +38,8 @@ class Seeds:
         """Keep the whole lines around [start, end) of the document as it now is.
 
         `whole`: all that was accepted stands there unchanged. Only of languages that `magicoder
-        data` knows; a file that cannot be written is a warning.
+        data` knows, and of files that may leave the machine by now; a file that cannot be written
+        is a warning.
         """
         text = document.source
         start = text.rfind("\n", 0, start) + 1
@@ -44,6 +48,8 @@ class Seeds:
         if document.language is None or not code.strip() or code.count("\n") > MAX_LINES:
             return
         file = Path(document.path)
+        if self._exclusions.reason(file, text):
+            return
         root = next((root for root in self._roots if file.is_relative_to(root)), file.parent)
         row = {
             "origin": f"dir:{root.name}",

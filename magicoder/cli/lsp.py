@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,13 @@ def lsp(ctx: click.Context, tcp: tuple[str, int] | None, trace: bool, log_file: 
 
     from magicoder.lsp.server import run
 
+    if tcp is None and sys.stdin.isatty():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread will be blocked reading it
+        click.echo(
+            "magicoder lsp speaks LSP over standard input and output: an editor starts it, see "
+            "docs/editors.md; Ctrl-C ends it",
+            err=True,
+        )
     sys.exit(run(tcp))
 
 

@@ -42,6 +42,7 @@ class Desk:
     counts: bool = True
     showing: asyncio.Event = field(default_factory=asyncio.Event)
     edited: asyncio.Event = field(default_factory=asyncio.Event)
+    refreshed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         client = self.editor.client
@@ -62,6 +63,10 @@ class Desk:
                 self.apply(params.edit)
             self.edited.set()
             return types.ApplyWorkspaceEditResult(self.takes)
+
+        @client.feature(types.WORKSPACE_CODE_LENS_REFRESH)
+        def refresh(_: None) -> None:
+            self.refreshed.set()
 
         @client.feature(types.WINDOW_SHOW_MESSAGE_REQUEST)
         def ask(params: types.ShowMessageRequestParams) -> types.MessageActionItem | None:
@@ -91,7 +96,11 @@ class Desk:
                 work_done_progress=True,
                 show_document=types.ShowDocumentClientCapabilities(support=shows),
             ),
-            workspace=types.WorkspaceClientCapabilities(apply_edit=True, workspace_edit=edit),
+            workspace=types.WorkspaceClientCapabilities(
+                apply_edit=True,
+                workspace_edit=edit,
+                code_lens=types.CodeLensWorkspaceClientCapabilities(refresh_support=True),
+            ),
         )
 
     def open(self, text: str, uri: str = URI, language: str = "") -> None:
@@ -579,6 +588,17 @@ async def test_an_edit_that_changes_nothing_is_told(desk: Desk, endpoint: Any) -
     assert desk.messages == ["Write documentation: nothing to change"]
 
 
+async def test_a_file_gets_no_second_package(desk: Desk, endpoint: Any) -> None:
+    await desk.start(endpoint)
+    above = 'package shapes\n\nimport "fmt"\n\n'
+    desk.open(above + "func One() int {\n\treturn 1\n}\n", "file:///w/a.go", "go")
+    new = "func One() int {\n\treturn 2\n}"
+    says(endpoint, f'```go\npackage main\n\nimport "fmt"\n\n{new}\n```')
+    inside = types.Range(types.Position(5, 1), types.Position(5, 1))
+    assert await desk.run("document", "file:///w/a.go", inside) == new
+    assert desk.texts["file:///w/a.go"].source == above + new + "\n"
+
+
 @pytest.mark.parametrize("annotations", [True, False])
 async def test_an_edit_that_breaks_the_syntax_is_told(
     desk: Desk, endpoint: Any, annotations: bool
@@ -699,9 +719,6 @@ async def test_an_untrusted_workspace_runs_nothing(
     desk: Desk, endpoint: Any, tmp_path: Path
 ) -> None:
     await desk.start(endpoint, trusted=False)
-    provider = desk.editor.capabilities.execute_command_provider
-    assert "magicoder.explain" in provider.commands
-    assert not {"magicoder.verifyProblem", "magicoder.runTests"} & set(provider.commands)
     uri = (tmp_path / "a.md").as_uri()
     desk.open(PROBLEM, uri)
     assert await lenses(desk, uri) == ["addToDataset"]
@@ -711,18 +728,28 @@ async def test_an_untrusted_workspace_runs_nothing(
     desk.open("def test_a(): pass\n", tests)
     assert await lenses(desk, tests) == []
     for name in ("verifyProblem", "runTests"):
-        with pytest.raises(Exception, match=f"{name}' is not defined"):
-            await desk.run(name, uri)
+        assert await desk.run(name, uri) is None
+    assert desk.messages == ["this workspace is not trusted: nothing of it is run"] * 2
 
 
-async def test_trust_may_be_lost(desk: Desk, endpoint: Any) -> None:
-    await desk.start(endpoint)
-    desk.open(PROBLEM, "file:///w/a.md")
+@pytest.mark.parametrize("gained", [True, False])
+async def test_trust_may_be_gained_and_lost(desk: Desk, endpoint: Any, gained: bool) -> None:
+    await desk.start(endpoint, trusted=not gained)
+    uri = "file:///w/a.md"
+    desk.open(PROBLEM.replace("python", "cobol"), uri)
+    both = ["verifyProblem", "addToDataset"]
+    assert await lenses(desk, uri) == (both[1:] if gained else both)
     desk.editor.client.workspace_did_change_configuration(
-        types.DidChangeConfigurationParams({"magicoder": {"trusted": False}})
+        types.DidChangeConfigurationParams(
+            {"magicoder": {"base_url": endpoint.base_url, "trusted": gained}}
+        )
     )
-    assert await desk.run("verifyProblem", "file:///w/a.md") is None
-    assert desk.messages == ["this workspace is not trusted: nothing of it is run"]
+    await desk.refreshed.wait()
+    assert await lenses(desk, uri) == (both if gained else both[1:])
+    assert await desk.run("verifyProblem", uri) is None
+    refused = "this workspace is not trusted: nothing of it is run"
+    tried = "the solution has no code block in a language that can be run"
+    assert desk.messages == [tried if gained else refused]
 
 
 async def test_a_problem_is_verified(desk: Desk, endpoint: Any, needs: Callable[..., None]) -> None:

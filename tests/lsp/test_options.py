@@ -61,6 +61,7 @@ def test_a_language_is_disabled_by_any_of_its_names() -> None:
         ({"max_tokens": 0}, "setting 'max_tokens'"),
         ({"max_tokens": True}, "setting 'max_tokens'"),
         ({"automatic": 1}, "setting 'automatic': expected true or false"),
+        ({"model": ""}, "expected a model's name; left out, it is the server's first"),
         ({"trusted": "no"}, "setting 'trusted': expected true or false"),
         ({"keep_log": "yes"}, "setting 'keep_log': expected true or false"),
         ({"collect_seeds": 0}, "setting 'collect_seeds': expected true or false"),

@@ -412,11 +412,11 @@ async def test_other_editors_get_no_notification_of_ours(editor: Any, endpoint: 
 async def test_a_suggestion_extends_the_menus_selection(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"base_url": endpoint.base_url})
     endpoint.behave = endpoint.says("(1)")
-    editor.open("x = 😀pr\n")
-    span = types.Range(types.Position(0, 6), types.Position(0, 8))
+    editor.open("x = '😀' + pr\n")
+    span = types.Range(types.Position(0, 11), types.Position(0, 13))
     chosen = types.SelectedCompletionInfo(span, "print")
-    assert await editor.complete(0, 8, selected=chosen) == ["print(1)"]
-    assert endpoint.requests[-1]["prompt"] == "x = 😀print"
+    assert await editor.complete(0, 13, selected=chosen) == ["print(1)"]
+    assert endpoint.requests[-1]["prompt"] == "x = '😀' + print"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -71,6 +72,20 @@ def test_it_says_where_it_listens() -> None:
         line = process.stderr.readline()
         process.terminate()
     assert re.fullmatch(r"listening on 127\.0\.0\.1:[1-9]\d+\n", line)
+
+
+def test_in_a_terminal_it_says_what_it_waits_for() -> None:
+    screen, terminal = os.openpty()
+    command = [sys.executable, "-m", "magicoder", "lsp"]
+    with subprocess.Popen(command, stdin=terminal, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == -signal.SIGINT
+        assert process.stderr.read() == ""
+    os.close(screen)
+    os.close(terminal)
+    assert "an editor starts it, see docs/editors.md" in line
 
 
 def test_without_a_log_it_says_how_to_have_one(state: Path) -> None:

@@ -55,7 +55,8 @@ def stream(*texts, end=True):
 @pytest.mark.parametrize(
     ("status", "body", "says"),
     [
-        (401, {"error": {"message": "no"}}, "set MAGICODER_API_KEY"),
+        (401, {"error": {"message": "no"}}, "set api_key (MAGICODER_API_KEY)"),
+        (403, {"error": {"message": "no"}}, "set api_key (MAGICODER_API_KEY)"),
         (404, {"error": {"message": "The model `x` does not exist."}}, "magicoder doctor"),
         (400, {"error": {"message": "too\nlong"}}, "the server answered 400: too long"),
         (500, "<html>oops</html>", "the server answered 500"),
@@ -82,6 +83,38 @@ def test_no_server_and_a_bad_address():
         Magicoder(base_url="http://127.0.0.1:9/v1", max_retries=0).chat("x")
     with pytest.raises(UsageError, match=r"base_url.*expected an http"):
         Magicoder(base_url="localhost:8000")
+
+
+@pytest.mark.parametrize(
+    ("path", "mend"),
+    [
+        ("", "add /v1 to base_url (MAGICODER_BASE_URL), http://"),
+        ("/api", "add /v1 to base_url (MAGICODER_BASE_URL), http://"),
+        ("/openai/v3", "`magicoder doctor` lists what is served at http://"),
+    ],
+)
+def test_an_address_without_a_version_lacks_one(faulty_server, path, mend):
+    server = faulty_server(lambda handler, _: None)
+    address = server.base_url.removesuffix("/v1") + path
+    with pytest.raises(ServerError) as error:
+        Magicoder(base_url=address).models()
+    assert str(error.value).startswith(f"the server answered 404: Not Found: {mend}")
+
+
+@pytest.mark.parametrize("status", [301, 307, 308])
+async def test_a_prompt_follows_no_redirect(faulty_server, status):
+    other = faulty_server(lambda handler, _: reply(handler, 200, completion("no")))
+    target = f"{other.base_url}/completions"
+    server = faulty_server(lambda handler, _: reply(handler, status, {}, Location=target))
+    told = f"{server.base_url} sends to {other.base_url}: set base_url (MAGICODER_BASE_URL) to that"
+    with Magicoder(base_url=server.base_url) as client, pytest.raises(ServerError) as error:
+        client.complete("secret")
+    assert str(error.value).startswith(told)
+    async with AsyncMagicoder(base_url=server.base_url) as client:
+        with pytest.raises(ServerError) as error:
+            await client.complete("secret", stream=True)
+    assert str(error.value).startswith(told)
+    assert other.requests == []
 
 
 def test_a_server_that_hangs_is_given_up_on(faulty_server):

@@ -82,6 +82,10 @@ def test_a_cache_folder_that_cannot_be_made_is_told(home: Path, monkeypatch: pyt
         ("timeout", "0"),
         ("timeout", "-1"),
         ("timeout", "nan"),
+        ("model", " "),
+        ("api_key", "schlüssel"),
+        ("api_key", "two words"),
+        ("api_key", "abc\n"),
     ],
 )
 def test_a_bad_value_names_its_key_and_what_it_expects(

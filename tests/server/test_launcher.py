@@ -109,6 +109,7 @@ def test_cpu_starts_eager_unless_asked(model: Path, monkeypatch: pytest.MonkeyPa
     plan = launcher.plan(str(model))
     assert "--enforce-eager" in plan.arguments
     assert plan.environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert plan.nice > 0
     compiled = launcher.plan(str(model), compiled=True)
     assert "--enforce-eager" not in compiled.arguments
     assert "TORCHDYNAMO_DISABLE" not in compiled.environment

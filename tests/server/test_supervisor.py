@@ -1,5 +1,6 @@
 """Processes that end with their parent, and errors in one line. The real end is in tests/e2e."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -81,6 +82,19 @@ def test_log_cannot_be_copied_to_itself(tmp_path: Path) -> None:
             [sys.executable, "-c", command, str(log)], stdout=out, stderr=subprocess.PIPE, text=True
         )
     assert "UsageError: --verbose copies the log" in done.stderr
+
+
+def test_vllm_is_as_nice_as_planned(tmp_path: Path) -> None:
+    command = (
+        "import os, sys; from pathlib import Path; from magicoder.server import supervisor\n"
+        "from magicoder.server.launcher import Plan\n"
+        "plan = Plan('m', '127.0.0.1', 1, (), {}, Path(sys.argv[1]), 3)\n"
+        "supervisor._vllm = lambda _: print(os.nice(0), flush=True)\n"
+        "supervisor.run(plan, supervisor.Display(verbose=False))"
+    )
+    log = tmp_path / "log"
+    subprocess.run([sys.executable, "-c", command, str(log)], capture_output=True)
+    assert int(log.read_text()) == os.nice(0) + 3
 
 
 def test_child_ends_with_its_parent() -> None:

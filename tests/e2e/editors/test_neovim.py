@@ -212,7 +212,7 @@ def neovim(
     needs(str(EDITORS / f"nvim-{version}" / "nvim"))
     if version not in running:
         folder = tmp_path_factory.mktemp(f"nvim-{version}")
-        running[version] = Neovim(version, folder, setup(server.base_url))
+        running[version] = Neovim(version, folder, setup(server.base_url, "keep_log = true"))
     neovim = running[version]
     neovim.keys("<C-\\><C-n>")
     neovim.run("vim.cmd('silent! %bwipeout!') require('magicoder').enable(true)")
@@ -231,6 +231,11 @@ def test_ghost_text_is_shown_and_accepted(neovim: Neovim) -> None:
     assert neovim.ghost == ""
     neovim.keys("<Esc>u")
     wait(lambda: neovim.lines[4].strip() == "return")
+    neovim.run("vim.cmd('bwipeout!')")
+    kept = neovim.folder / "XDG_STATE_HOME" / "magicoder" / "lsp" / "kept.jsonl"
+    records = wait(lambda: kept.exists() and list(map(json.loads, kept.open())))
+    accepted = records[-1]["accepted"], records[-1]["accepted_characters"]
+    assert accepted == ("whole", len(ghost))
 
 
 def test_a_word_then_the_rest(neovim: Neovim) -> None:
@@ -297,9 +302,8 @@ def test_another_suggestion_on_request(neovim: Neovim) -> None:
     assert neovim.lines[4] == "    return "
 
 
-@pytest.mark.parametrize("version", ["0.12"])
-def test_tab_does_what_it_did(start: Start, version: str) -> None:
-    neovim = start(version, setup("http://127.0.0.1:9/v1"))
+def test_tab_does_what_it_did(start: Start) -> None:
+    neovim = start("0.12", setup("http://127.0.0.1:9/v1"))
     neovim.edit("a.py", "x\n")
     neovim.run("vim.bo.expandtab = false")
     neovim.keys("A<Tab>y")
@@ -309,9 +313,8 @@ def test_tab_does_what_it_did(start: Start, version: str) -> None:
     wait(lambda: neovim.lines == ["x\tymine"])
 
 
-@pytest.mark.parametrize("version", ["0.12"])
-def test_no_keys_where_the_user_wants_none(start: Start, version: str) -> None:
-    neovim = start(version, setup("http://127.0.0.1:9/v1", "keys = false"))
+def test_no_keys_where_the_user_wants_none(start: Start) -> None:
+    neovim = start("0.12", setup("http://127.0.0.1:9/v1", "keys = false"))
     neovim.edit("a.py", "x\n")
     assert neovim.lua("vim.api.nvim_buf_get_keymap(0, 'i')") == []
 
@@ -331,12 +334,23 @@ def test_checkhealth_finds_nothing_wrong(neovim: Neovim) -> None:
     assert "it is ready, with smollm2-135m" in said
 
 
-@pytest.mark.parametrize("version", ["0.12"])
-def test_checkhealth_names_what_is_missing(start: Start, version: str) -> None:
-    neovim = start(version, "require('magicoder').setup({ cmd = { 'no-such-magicoder', 'lsp' } })")
+def test_checkhealth_names_what_is_missing(start: Start) -> None:
+    neovim = start("0.12", "require('magicoder').setup({ cmd = { 'no-such-magicoder', 'lsp' } })")
     said = neovim.health()
     assert "`no-such-magicoder` is not found" in said
     assert "pip install" in said
+
+
+def test_a_buffer_without_a_name_belongs_to_the_current_folder(neovim: Neovim) -> None:
+    (neovim.folder / ".git").mkdir(exist_ok=True)
+    neovim.edit("a.py", AREA)
+    neovim.run("vim.cmd.enew() vim.bo.filetype = 'python'")
+    root = neovim.lua("vim.lsp.get_clients({ bufnr = 0 })[1].config.root_dir")
+    assert root == str(neovim.folder)
+    neovim.ready()
+    ghost = neovim.suggested("idef area(radius):<CR>return ")
+    neovim.keys("<Tab>")
+    wait(lambda: "\n".join(neovim.lines) == f"def area(radius):\n    return {ghost}")
 
 
 def test_code_becomes_a_problem(neovim: Neovim) -> None:
@@ -382,7 +396,6 @@ def test_switched_off_holds_for_files_opened_later(neovim: Neovim) -> None:
     assert neovim.suggested("<BS> ")
 
 
-@pytest.mark.parametrize("version", ["0.12"])
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -391,15 +404,14 @@ def test_switched_off_holds_for_files_opened_later(neovim: Neovim) -> None:
         ("{ keys = { acept = '<Tab>' } }", "keys has no 'acept'"),
     ],
 )
-def test_setup_tells_what_is_wrong(start: Start, version: str, given: str, told: str) -> None:
+def test_setup_tells_what_is_wrong(start: Start, given: str, told: str) -> None:
     note = "vim.notify = function(text) vim.g.told = text end"
-    neovim = start(version, f"{note} require('magicoder').setup({given})")
+    neovim = start("0.12", f"{note} require('magicoder').setup({given})")
     assert told in wait(lambda: neovim.lua("vim.g.told"))
 
 
-@pytest.mark.parametrize("version", ["0.12"])
-def test_a_server_that_ends_unasked_is_told(start: Start, version: str) -> None:
-    neovim = start(version, setup("http://127.0.0.1:9/v1"))
+def test_a_server_that_ends_unasked_is_told(start: Start) -> None:
+    neovim = start("0.12", setup("http://127.0.0.1:9/v1"))
     neovim.edit("a.py", "x\n")
     [server] = neovim.lua(f"vim.api.nvim_get_proc_children({neovim.process.pid})")
     os.kill(server, signal.SIGKILL)

@@ -26,6 +26,7 @@ SCREENSHOTS = ROOT / "build" / "screenshots"
 """Pictures of the documentation are copied from here."""
 
 MODEL = "smollm2-135m"
+STATUS = "magicoder.magicoder.magicoder"
 RUN_TESTS, VERIFY = "Run These Tests", "Verify This Problem's Solution"
 EVEN = """numbers = [3, 8, 12]
 
@@ -58,6 +59,7 @@ QUIET = {
     "security.workspace.trust.banner": "never",
     "security.workspace.trust.startupPrompt": "never",
     "telemetry.telemetryLevel": "off",
+    "terminal.integrated.gpuAcceleration": "off",  # what it shows is in the page then
     "window.commandCenter": False,
     "workbench.colorTheme": "Default Light Modern",
     "workbench.editor.useModal": "off",
@@ -145,7 +147,25 @@ class Window:
 
     def status(self) -> str:
         """The text of the status item."""
-        return "".join(self.texts("[id='magicoder.magicoder.magicoder']")).strip()
+        return "".join(self.texts(f"[id='{STATUS}']")).strip()
+
+    def shows(self, icon: str) -> None:
+        """Wait until the status item shows an icon."""
+        self.wait(f"[id='{STATUS}'] .codicon-{icon}")
+
+    def choose(self, label: str) -> None:
+        """Choose in the menu of the status item."""
+        self.run(f"""await page.locator("[id='{STATUS}'] a").click()""")
+        self.wait(".quick-input-title:has-text('Magicoder')")
+        entry = json.dumps(f".quick-input-list .label-name:has-text('{label}')")
+        self.run(f"await page.locator({entry}).click()")
+        self.press("Control+1")  # where it has the focus, its hover hides notifications
+
+    def push(self, button: str) -> None:
+        """Push a button of a notification."""
+        options = f"{{ name: {json.dumps(button)}, exact: true }}"
+        toast = "page.locator('.notification-toast')"
+        self.run(f"await {toast}.getByRole('button', {options}).click()")
 
     def commands(self) -> list[str]:
         """Our commands that the palette offers."""
@@ -207,14 +227,17 @@ def window(
     home = tmp_path_factory.mktemp("vscode")
     folder = home / "shapes"
     folder.mkdir()
-    for where, settings in (("User", QUIET), ("Machine", {"magicoder.baseUrl": server.base_url})):
+    machine = {"magicoder.baseUrl": server.base_url, "magicoder.keepLog": True}
+    for where, settings in (("User", QUIET), ("Machine", machine)):
         (home / where).mkdir()
         (home / where / "settings.json").write_text(json.dumps(settings))
     # The extension finds the language server where pipx and uv would have put it.
     (home / ".local" / "bin").mkdir(parents=True)
     (home / ".local" / "bin" / "magicoder").symlink_to(Path(sys.executable).parent / "magicoder")
-    path = os.pathsep.join([str(NODE.parent), os.environ["PATH"]])
-    env = {**os.environ, "PATH": path, "HOME": str(home)}
+    folders = [str(NODE.parent), *os.get_exec_path()]
+    path = os.pathsep.join(each for each in folders if not Path(each, "magicoder").exists())
+    state = str(home / "state")
+    env = {**os.environ, "PATH": path, "HOME": str(home), "XDG_STATE_HOME": state}
     subprocess.run(["npm", "run", "package"], cwd=EXTENSION, env=env, check=True, timeout=60)
     code = [str(NODE), str(CODE_SERVER)]
     code += ["--user-data-dir", str(home), "--extensions-dir", str(home / "extensions")]
@@ -276,6 +299,11 @@ def test_ghost_text_is_shown_and_accepted(trusted: Window) -> None:
     after = EVEN.replace("return", f"return {ghost}")
     wait(lambda: path.read_text() == after)
     ast.parse(after)
+    trusted.command("View: Close Editor")
+    kept = trusted.folder.parent / "state" / "magicoder" / "lsp" / "kept.jsonl"
+    records = wait(lambda: kept.exists() and list(map(json.loads, kept.open())))
+    accepted = records[-1]["accepted"], records[-1]["accepted_characters"]
+    assert accepted == ("whole", len(ghost))
 
 
 def test_a_change_is_made_when_the_user_has_seen_it(trusted: Window) -> None:
@@ -307,3 +335,42 @@ def test_code_becomes_a_problem(trusted: Window) -> None:
     trusted.press("Control+B")
     _, _, problem = trusted.text().partition("# Problem Description")
     assert re.fullmatch(r"\s+\w.*\n\s*# Solution\s+```python\n.*\w.*\n```\s*", problem, re.DOTALL)
+
+
+def test_the_menu_of_the_status_item_changes_a_setting(trusted: Window) -> None:
+    trusted.shows("wand")
+    trusted.choose("Suggest Only When Asked")
+    trusted.shows("circle-slash")
+    trusted.choose("Suggest While Typing")
+    trusted.shows("wand")
+
+
+def test_a_server_that_is_missing_is_offered_in_a_terminal(trusted: Window) -> None:
+    program = trusted.folder.parent / ".local" / "bin" / "magicoder"
+    target = program.readlink()
+    program.unlink()
+    trusted.choose("Restart")
+    trusted.shows("warning")
+    trusted.push("Install...")
+    trusted.wait(".xterm-rows:has-text('magicoder[lsp]')")
+    program.symlink_to(target)
+    trusted.push("Start")
+    trusted.shows("wand")
+
+
+def test_a_server_that_runs_already_is_connected_to(trusted: Window, tmp_path: Path) -> None:
+    log, settings = tmp_path / "lsp.log", trusted.folder.parent / "Machine" / "settings.json"
+    command = [sys.executable, "-m", "magicoder", "lsp", "--tcp", ":0", "--log-file", str(log)]
+    before = settings.read_text()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        address = server.stderr.readline().removeprefix("listening on ").strip()
+        changed = {**json.loads(before), "magicoder.server.address": address}
+        try:
+            settings.write_text(json.dumps(changed))
+            wait(lambda: MODEL in log.read_text())
+            settings.write_text(before)
+            wait(lambda: "shutdown" in log.read_text())
+        finally:
+            server.terminate()
+    trusted.shows("wand")

@@ -1,6 +1,7 @@
 """The engine against a server that counts requests and sees closed sockets, in one process."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +11,17 @@ import pytest
 from lsprotocol import types
 from pygls.workspace import PositionCodec
 
+from magicoder.errors import ServerError
 from magicoder.lsp import options
+from magicoder.lsp.completion import ask, connection, trace
 from magicoder.lsp.completion import engine as engines
-from magicoder.lsp.completion import trace
+from magicoder.lsp.completion.connection import Connection
 from magicoder.lsp.completion.engine import Engine
 from magicoder.lsp.completion.pace import Pace
 from magicoder.lsp.context.exclusion import Exclusions
 from magicoder.lsp.context.retrieve import Retriever
 from magicoder.lsp.documents import Document, Edit
+from tests.lsp.conftest import event
 
 
 @dataclass
@@ -129,9 +133,9 @@ async def test_a_bracket_that_the_editor_closed_is_no_disagreement(
     assert await desk.ask(document, 4) == ["f(a, b)"]
     document.apply(Edit(4, 4, "f()"))
     assert await desk.ask(document, 6) == ["a, b"]
-    document.apply(Edit(6, 7, "])"))
+    document.apply(Edit(6, 7, ") + [0]"))
     endpoint.behave = endpoint.says("1")
-    assert await desk.ask(document, 6) == ["1"], "it closes something else"
+    assert await desk.ask(document, 6) == ["1"], "more follows than what it closes"
     assert len(endpoint.requests) == 2
 
 
@@ -299,8 +303,8 @@ async def test_who_asks_gets_alternatives(desk: Desk, endpoint: Any) -> None:
     assert await desk.ask(document, invoked=True) == ["one", "two"]
     assert [(body["temperature"], body.get("seed")) for body in endpoint.requests] == [
         (0.0, None),
-        (engines.TEMPERATURE, 0),
-        (engines.TEMPERATURE, 1),
+        (ask.TEMPERATURE, 0),
+        (ask.TEMPERATURE, 1),
     ]
     assert endpoint.most == 1
     assert await desk.ask(document) == ["one"], "the first stays the first"
@@ -317,6 +321,18 @@ async def test_alternatives_that_are_slow_are_not_waited_for(
     endpoint.behave = endpoint.hangs()
     assert await desk.ask(document, invoked=True) == ["1"]
     await endpoint.closed.wait()
+
+
+@pytest.mark.usefixtures("no_ahead")
+async def test_alternatives_are_not_asked_of_a_server_too_slow_for_them(
+    desk: Desk, endpoint: Any
+) -> None:
+    document = desk.open("x = ")
+    assert await desk.ask(document) == ["1"]
+    desk.engine._pace.answered(10 * engines.PATIENCE)
+    endpoint.behave = endpoint.says("2")
+    assert await desk.ask(document, invoked=True) == ["1"]
+    assert len(endpoint.requests) == 1
 
 
 @pytest.mark.usefixtures("no_ahead")
@@ -401,14 +417,14 @@ async def test_a_server_slow_to_introduce_itself_is_asked_once(
     desk: Desk, endpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, asked = asyncio.Event(), []
-    introduce = Engine._introduce
+    introduce = Connection._introduce
 
-    async def slowly(self: Engine) -> Any:
+    async def slowly(self: Connection) -> Any:
         asked.append(1)
         await gate.wait()
         return await introduce(self)
 
-    monkeypatch.setattr(Engine, "_introduce", slowly)
+    monkeypatch.setattr(Connection, "_introduce", slowly)
     document = desk.open("x = ")
     for _ in range(3):
         waiting = asyncio.create_task(desk.ask(document))
@@ -465,15 +481,15 @@ async def test_a_document_closed_before_anything_was_sent_is_never_sent(
 async def test_an_outage_makes_no_new_clients_and_few_requests(
     desk: Desk, endpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "RETRY", 3600)
+    monkeypatch.setattr(connection, "RETRY", 3600)
     made = []
-    build = engines._client
+    build = connection._client
 
     def counted(chosen: options.Options) -> Any:
         made.append(1)
         return build(chosen)
 
-    monkeypatch.setattr(engines, "_client", counted)
+    monkeypatch.setattr(connection, "_client", counted)
     endpoint.behave = endpoint.sends(503, "no")
     document = desk.open("x = ")
     for _ in range(3):
@@ -487,6 +503,19 @@ async def test_an_outage_makes_no_new_clients_and_few_requests(
     type_(document, "y + ")
     assert await desk.ask(document) == ["1"], "it is over"
     assert made == [1]
+
+
+@pytest.mark.usefixtures("no_ahead")
+async def test_an_outage_keeps_no_more_than_its_last_error(desk: Desk, endpoint: Any) -> None:
+    def errors() -> int:
+        gc.collect()
+        return sum(type(each) is ServerError for each in gc.get_objects())
+
+    endpoint.behave = endpoint.sends(503, "no")
+    document, before = desk.open("x = "), errors()
+    for _ in range(5):
+        assert await desk.ask(document, invoked=True) == []
+    assert errors() - before <= 1
 
 
 @pytest.mark.usefixtures("no_ahead")
@@ -507,20 +536,22 @@ async def test_an_answer_without_end_is_read_no_further(
     document = desk.open("# ", "/w/a.txt")
     [text] = await desk.ask(document, invoked=True)
     assert text
-    assert len(text) <= engines.LONGEST * 4
+    assert len(text) <= ask.LONGEST * 4
     await endpoint.closed.wait()
     await desk.engine.close()
 
 
+@pytest.mark.parametrize("said", ["", event("1")], ids=["nothing", "a piece"])
 @pytest.mark.usefixtures("no_ahead")
 async def test_a_server_that_only_keeps_the_connection_alive_times_out(
-    endpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    endpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     desk = desk_of(endpoint, tmp_path, timeout=1)
 
     async def comments(_: Any, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+        writer.write((head + said).encode())
         while True:
             writer.write(b": here\n\n")
             await asyncio.sleep(0.1)
@@ -539,12 +570,12 @@ async def test_an_introduction_that_breaks_a_library_is_asked_for_again(
     async def breaks(*_: Any) -> Any:
         raise RuntimeError("no such thing")
 
-    load = engines.tokens.load
-    monkeypatch.setattr(engines.tokens, "load", breaks)
+    load = connection.tokens.load
+    monkeypatch.setattr(connection.tokens, "load", breaks)
     document = desk.open("x = ")
     assert await desk.ask(document) == []
     assert desk.states[-1][0] == "failed"
-    monkeypatch.setattr(engines.tokens, "load", load)
+    monkeypatch.setattr(connection.tokens, "load", load)
     assert await desk.ask(document, invoked=True) == ["1"]
 
 
@@ -568,13 +599,13 @@ async def test_a_known_suggestion_that_no_longer_parses_is_asked_for_anew(
 async def test_a_request_waits_for_the_first_connection(
     desk: Desk, endpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, introduce = asyncio.Event(), Engine._introduce
+    gate, introduce = asyncio.Event(), Connection._introduce
 
-    async def slowly(self: Engine) -> Any:
+    async def slowly(self: Connection) -> Any:
         await gate.wait()
         return await introduce(self)
 
-    monkeypatch.setattr(Engine, "_introduce", slowly)
+    monkeypatch.setattr(Connection, "_introduce", slowly)
     connecting = asyncio.create_task(desk.engine.connect())
     waiting = asyncio.create_task(desk.ask(desk.open("x = ")))
     await asyncio.sleep(0.1)

@@ -150,3 +150,23 @@ TWO = "if (a) {\n  b;\n}\nif (c) {\n  d;\n}\n"
 )
 def test_lines_are_indented_as_this_file_is(text: str, answer: str, expected: str) -> None:
     assert shown(text, answer) == expected
+
+
+@pytest.mark.parametrize("language", ["python", "text"])
+@pytest.mark.parametrize(
+    "char", ["\0", "\x1b", "\x08", "\f", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066", "\u2069"]
+)
+def test_nothing_is_suggested_that_is_not_seen(char: str, language: str) -> None:
+    assert shown("x = |\n", f"1{char}2", language) == "1"
+    assert shown(f"# {char}\nx = |\n", f"1{char}2", language) == "1"
+    assert shown("x = |\n", f"{char}2", language) == ""
+
+
+def test_tabs_and_other_scripts_are_seen() -> None:
+    assert shown("x = |\n", '"\tשלום 漢字 👩‍💻"') == '"\tשלום 漢字 👩‍💻"'
+
+
+@pytest.mark.parametrize("mark", ["<EOF>", "<EOS>", "<UNK>", "[/INST]", "<<SYS>>"])
+def test_a_control_token_written_as_text_ends_it(mark: str) -> None:
+    assert shown("x = |\n", f"1 {mark} more") == "1"
+    assert shown(f'END = "{mark}"\nx = |\n', f'"{mark}" + y') == f'"{mark}" + y'

@@ -101,6 +101,9 @@ def test_each_root_and_each_repository_has_its_own_ignore_files(tmp_path: Path) 
         *("c.p12", "x.kdbx", ".ssh/config", ".aws/config", "terraform.tfstate"),
         *(".env~", ".env_local", ".env-prod", "secret.yaml", "client_secret_1.json", ".SSH/x"),
         *(".docker/config.json", "application_default_credentials.json", ".s3cfg", ".env/foo"),
+        *("wp-config.php", "wp-config-prod.php", "LocalSettings.php", "passwords.txt", ".pgpass"),
+        *("my-passwords.csv", "aws_credentials.json", "credentials-prod.json", "etc/shadow"),
+        *(".vscode/sftp.json", "filezilla.xml", "config/secret_token.rb", ".vault_pass.txt"),
         *(".bash_history", "id_rsa.bak", "server.pem.old", "x.tfvars.json", "gh/hosts.yml"),
     ],
 )
@@ -120,6 +123,10 @@ def test_files_that_look_secret_stay(tmp_path: Path, name: str) -> None:
         "monkey.py",
         "id_card.py",
         "netrc.py",
+        "wp-config-sample.php",
+        "passwords.py",
+        "password_reset_subject.txt",
+        "passwd/main.go",
     ],
 )
 def test_files_that_only_sound_secret_may_go(tmp_path: Path, name: str) -> None:

@@ -78,7 +78,8 @@ def defined(file: str, text: str) -> list[Symbol]:
     language = languages.by_path(file)
     assert language is not None
     content = text.encode()
-    return definitions(content, module._parsed(content, language, None), language, file)
+    tree = module._parsed(content, language, None)
+    return definitions(content, tree.root_node, language, file)
 
 
 @pytest.mark.parametrize("language", languages.LANGUAGES, ids=lambda language: language.name)

@@ -117,6 +117,42 @@ def test_nothing_of_the_code_itself_is_in_its_surroundings() -> None:
     assert instruct.surroundings(root, lines, subject) == ["import a"]
 
 
+GO = 'package b\n\nimport (\n\t"fmt"\n)\n\n'
+ONE = "func one() int {\n\treturn 1\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "above", "code", "kept"),
+    [
+        ("go", GO, "package b\n\n" + ONE, ONE),
+        ("go", GO, "package main\n\n" + ONE, ONE),
+        ("go", GO, GO + ONE, ONE),
+        ("go", GO, 'package main\nimport "os"\n' + ONE, 'import "os"\n' + ONE),
+        ("go", GO, "// one is 1.\n" + ONE, "// one is 1.\n" + ONE),
+        ("go", "", "package main\n" + ONE, "package main\n" + ONE),
+        (
+            "java",
+            "package a.b;\n\nimport c.D;\n\n",
+            "package x;\nimport c.D;\nint f;\n",
+            "int f;\n",
+        ),
+        ("php", "<?php\nnamespace A;\n\n", "<?php\n\nfunction f() {}\n", "function f() {}\n"),
+        ("python", "import a\nx = 1\n", "import a\nx = 1\n", "x = 1\n"),
+        ("python", "@a\ndef f(): pass\n", "@a\ndef g(): pass\n", "@a\ndef g(): pass\n"),
+        ("python", "import a\n", "import a\n", "import a\n"),
+    ],
+)
+def test_what_a_file_has_once_is_not_repeated(name: str, above: str, code: str, kept: str) -> None:
+    language = languages.by_name(name)
+    assert language
+    lines = (above + ONE).splitlines(keepends=True)
+    root = languages.parser(language).parse("".join(lines).encode()).root_node
+    first = above.count("\n")
+    subject = Subject.of(lines, first, first + 2)
+    assert subject
+    assert instruct.without_head(root, lines, subject, code) == kept
+
+
 LINES = ["\n", "    if a:\r\n", "\n", "        b\r\n", " \n", "c"]
 
 

@@ -136,12 +136,28 @@ def test_tests_pass_fail_and_do_not_compile(
     assert not broken.passed
 
 
-def test_no_test_is_no_pass(tmp_path: Path, needs: Callable[..., None]) -> None:
-    needs("bwrap")
-    python = languages.by_name("python")
-    assert python
-    job = testing.job((tmp_path / "test_a.py", "x = 1\n"), (tmp_path / "a.py", ""), python)
-    assert not running.run(job, python).passed
+@pytest.mark.parametrize(
+    ("name", "source", "tests", "says"),
+    [
+        ("a.py", "", "x = 1\n", "no test was found"),
+        ("a.py", "", "def test_a(): x\n", "NameError: name 'x' is not defined"),
+        ("a.py", "", "import sys\nprint('OK')\nsys.exit()\n", "error: the file ends while"),
+        ("a.go", "package b\n", "package b\n", "no test was found"),
+        ("a.sh", "", "echo OK\nexit 3\n", "exit code 3, last words: OK"),
+        ("a.sh", "", "exit 3\n", "exit code 3"),
+    ],
+)
+def test_a_failure_is_not_told_as_a_success(
+    name: str, source: str, tests: str, says: str, tmp_path: Path, needs: Callable[..., None]
+) -> None:
+    language = languages.by_path(name)
+    assert language
+    needs("bwrap", TOOLCHAINS[language.name].tool)
+    path = tmp_path / name
+    job = testing.job((testing.new_file(path, language), tests), (path, source), language)
+    found = running.run(job, language)
+    assert not found.passed
+    assert found.says.startswith(f"the tests fail: {says}"), found
 
 
 def test_what_cannot_be_run_is_told(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from magicoder.lsp.context.exclusion import Exclusions
 from magicoder.lsp.documents import Edit
 from magicoder.lsp.kept.log import Log
 from magicoder.lsp.kept.seeds import MAX_LINES, Seeds
@@ -27,7 +28,8 @@ class Workspace:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         timers, kept = Timers(), tmp_path / "kept.jsonl"
-        log = Log(kept, timers=timers, seeds=Seeds([self.root], self.file))
+        seeds = Seeds([self.root], Exclusions([self.root], []), self.file)
+        log = Log(kept, timers=timers, seeds=seeds)
         self.editor = Editor(log, timers, kept, opened("", path.as_uri(), language), [])
 
     def accept(self, text: str, *, before: str = "", after: str = "") -> None:
@@ -57,6 +59,20 @@ def test_what_was_kept(tmp_path: Path) -> None:
         }
     ]
     assert stat.S_IMODE(work.file.stat().st_mode) == 0o600
+
+
+def test_a_file_that_is_ignored_by_now_gives_none(tmp_path: Path) -> None:
+    work = Workspace(tmp_path)
+    work.accept(FUNCTION)
+    (work.root / ".gitignore").write_text("src/\n")
+    assert work.seeds() == []
+
+
+def test_a_private_key_written_since_keeps_its_file_back(tmp_path: Path) -> None:
+    work = Workspace(tmp_path)
+    work.accept(FUNCTION)
+    work.editor.insert(len(FUNCTION), "# -----BEGIN PRIVATE KEY-----\n")
+    assert work.seeds() == []
 
 
 def test_what_was_rewritten_is_as_the_user_left_it(tmp_path: Path) -> None:

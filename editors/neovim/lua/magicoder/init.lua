@@ -136,7 +136,8 @@ local function start(config, buffer)
     return
   end
   local client = client_config(config)
-  local folder = vim.fs.dirname(vim.api.nvim_buf_get_name(buffer))
+  local name = vim.api.nvim_buf_get_name(buffer)
+  local folder = name == "" and vim.fn.getcwd() or vim.fs.dirname(name)
   local marker = vim.fs.find(config.root_markers, { upward = true, path = folder })[1]
   client.root_dir = marker and vim.fs.dirname(marker) or nil
   vim.lsp.start(client, { bufnr = buffer, reuse_client = client.reuse_client })
@@ -179,8 +180,11 @@ function M.setup(given)
       start(config, event.buf)
     end,
   })
+  if vim.v.vim_did_enter == 0 then
+    return -- what is opened later has the event
+  end
   for _, buffer in ipairs(vim.api.nvim_list_bufs()) do
-    if vim.api.nvim_buf_is_loaded(buffer) and vim.bo[buffer].filetype ~= "" then
+    if vim.api.nvim_buf_is_loaded(buffer) then
       start(config, buffer)
     end
   end
