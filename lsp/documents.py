@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lsprotocol import types
+from pygls.uris import to_fs_path, urlparse, urlunparse
 from pygls.workspace import PositionCodec, TextDocument
 
 from magicoder import languages
@@ -39,6 +40,7 @@ class Document(TextDocument):
     def __init__(self, item: types.TextDocumentItem, codec: PositionCodec) -> None:
         """What an editor opened; `codec` tells the position encoding agreed on."""
         super().__init__(item.uri, item.text, item.version, item.language_id, position_codec=codec)
+        self.path: str = local_path(item.uri) or urlparse(item.uri)[2]
         self._text = item.text
         self._starts = [0, *_line_starts(item.text, 0, len(item.text))]
         self._listeners: list[Listener] = []
@@ -126,6 +128,18 @@ class Document(TextDocument):
     def _line_stop(self, number: int) -> int:
         """Where the line after begins."""
         return self._starts[number + 1] if number + 1 < len(self._starts) else len(self._text)
+
+
+def local_path(uri: str) -> str | None:
+    """The path of a file on this machine, as in RFC 8089; None: `uri` names none.
+
+    One file has one path, so that what ignore files say of it holds: pygls would take an authority
+    into it, and a path of two slashes lies in no folder.
+    """
+    scheme, authority, path, *_ = urlparse(uri)
+    if authority.lower() not in ("", "localhost"):
+        return None
+    return to_fs_path(urlunparse((scheme, "", re.sub("^//+", "/", path), "", "", "")))
 
 
 def _line_starts(text: str, start: int, stop: int) -> list[int]:

@@ -51,12 +51,11 @@ def read(given: Any) -> Options:
     given = given or {}  # Lua sends an empty table as an empty list
     if not isinstance(given, dict):
         raise UsageError("initializationOptions: expected an object of settings")
+    given = {key: value for key, value in given.items() if value is not None}
     known = [*SHARED, *(key for key in Options.__dataclass_fields__ if key != "settings")]
     if unknown := given.keys() - set(known):
         raise UsageError(f"unknown setting '{min(unknown)}': use one of {', '.join(known)}")
-    max_tokens = given.get("max_tokens")
-    if max_tokens is None:
-        max_tokens = Options.max_tokens
+    max_tokens = given.get("max_tokens", Options.max_tokens)
     if type(max_tokens) is not int or not 1 <= max_tokens <= 4096:
         raise UsageError("setting 'max_tokens': expected a whole number from 1 to 4096")
     keep_log, collect_seeds = _switch(given, "keep_log"), _switch(given, "collect_seeds")

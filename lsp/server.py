@@ -40,8 +40,13 @@ def build(*, alone: bool = True) -> Server:
     @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
     async def changed(ls: Server, params: types.DidChangeConfigurationParams) -> None:
         given = params.settings.get("magicoder") if isinstance(params.settings, dict) else None
-        if given and given != ls.given:
-            ls.configure(given)
+        if not isinstance(given, dict):
+            if given:
+                ls.say("didChangeConfiguration: expected an object of settings under 'magicoder'")
+            return
+        settings = ls.over_given(given)
+        if given and settings != ls.given:
+            ls.configure(settings)
             if get_capability(ls.client_capabilities, "workspace.code_lens.refresh_support", False):
                 ls.workspace_code_lens_refresh(None)  # trust may be lost or gained
             await ls.connect()

@@ -1,7 +1,8 @@
 """One editor's session: its documents, settings and engine, and how to talk to its user."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,8 +13,7 @@ from lsprotocol import types
 from pygls.capabilities import get_capability
 from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
-from pygls.protocol import LanguageServerProtocol
-from pygls.uris import to_fs_path
+from pygls.protocol import LanguageServerProtocol, lsp_method
 
 from magicoder import __version__
 from magicoder.errors import MagicoderError
@@ -22,7 +22,7 @@ from magicoder.lsp.completion.connection import State
 from magicoder.lsp.completion.engine import Engine
 from magicoder.lsp.context.exclusion import Exclusions
 from magicoder.lsp.context.retrieve import Retriever
-from magicoder.lsp.documents import Document
+from magicoder.lsp.documents import Document, local_path
 
 if TYPE_CHECKING:
     from magicoder.lsp.kept.log import Log
@@ -34,9 +34,10 @@ STATUS = "magicoder/status"
 
 
 class _Protocol(LanguageServerProtocol):
-    """pygls' own, which gives a request that it cannot read no answer."""
+    """pygls' own, with its faults mended."""
 
     def structure_message(self, data: dict[str, Any]) -> Any:
+        """pygls gives a request that it cannot read no answer."""
         try:
             return super().structure_message(data)
         except JsonRpcException:
@@ -44,6 +45,28 @@ class _Protocol(LanguageServerProtocol):
                 error = JsonRpcInvalidParams().to_response_error()
                 self._send_response(data["id"], error=error)
             raise
+
+    def _handle_response(self, *args: Any, **kwargs: Any) -> None:
+        """pygls fails at an answer that a cancelled command no longer waits for."""
+        with suppress(InvalidStateError):
+            super()._handle_response(*args, **kwargs)
+
+    @lsp_method(types.WORKSPACE_EXECUTE_COMMAND)
+    async def lsp_workspace__execute_command(  # type: ignore[override]
+        self, params: types.ExecuteCommandParams
+    ) -> Any:
+        """Run a command in the task of its request: pygls' own is not cancelled with that."""
+        params.arguments = params.arguments or []  # pygls does not count those that are left out
+        command, args, kwargs = next(super().lsp_workspace__execute_command(params))
+        return await command(*args, **kwargs)
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
+    def lsp_text_document__did_change(
+        self, params: types.DidChangeTextDocumentParams
+    ) -> Iterator[Any]:
+        """pygls fails at a document that is not open; there is nothing to change."""
+        if unquote(params.text_document.uri) in self.workspace.text_documents:
+            yield from super().lsp_text_document__did_change(params)
 
 
 class Server(LanguageServer):
@@ -75,7 +98,12 @@ class Server(LanguageServer):
     def roots(self) -> list[Path]:
         """The folders of the workspace."""
         uris = list(self.workspace.folders) or [self.workspace.root_uri]
-        return [Path(path) for uri in uris if uri and (path := to_fs_path(uri))]
+        return [Path(path) for uri in uris if uri and (path := local_path(uri))]
+
+    def over_given(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The settings over those given before; null takes one back to its default."""
+        held = self.given if isinstance(self.given, dict) else {}
+        return held | settings
 
     def configure(self, given: Any) -> None:
         """Take an editor's settings. Bad ones ask no server: code must not go to a wrong one."""
@@ -99,7 +127,7 @@ class Server(LanguageServer):
     async def connect(self) -> None:
         """Find out which model is served, if the settings can be used."""
         if self.engine is not None:
-            await self.engine.connect()
+            await _unless_cancelled(self.engine.connect())  # by other settings
 
     def retire(self) -> None:
         """End the engine and the log."""
@@ -148,7 +176,7 @@ class Server(LanguageServer):
 
     async def changed_outside(self, change: types.FileEvent) -> None:
         """A file changed on the disk; what the editor has open counts as it is there."""
-        path = to_fs_path(change.uri)
+        path = local_path(change.uri)
         if path is None or self.engine is None or self.document(change.uri):
             return
         if change.type == types.FileChangeType.Deleted:
@@ -199,10 +227,10 @@ def _log(roots: list[Path], exclusions: Exclusions | None) -> "Log":
     return Log(seeds=Seeds(roots, exclusions) if exclusions else None)
 
 
-async def _unless_cancelled(task: asyncio.Task[T]) -> T | None:
-    """The result of `task`, None where it was cancelled. Cancelling the caller cancels both."""
+async def _unless_cancelled(work: Awaitable[T]) -> T | None:
+    """The result of `work`, None where it was cancelled. Cancelling the caller cancels both."""
     try:
-        return await task
+        return await work
     except asyncio.CancelledError:
         caller = asyncio.current_task()
         if caller is not None and caller.cancelling():

@@ -38,7 +38,7 @@ def finish(hole: Hole, extent: Extent, text: str, *, cut: bool) -> str:
     text = not_below(hole, text)
     text = text[: len(text) - _overlap(hole, text)]
     kept = text.rstrip()
-    if not kept.strip():
+    if not kept.strip() or _above(hole, kept):
         return ""
     if hole.inside_line and not hole.line_before:
         return kept + "\n"
@@ -66,6 +66,13 @@ def not_below(hole: Hole, text: str) -> str:
             first = ends[-size]
             return "\n".join(lines[:first])[len(hole.line_before) :] if first else ""
     return text
+
+
+def _above(hole: Hole, text: str) -> bool:
+    """Whether `text` is nothing but the lines right above the cursor once more."""
+    lines = [line.rstrip() for line in (hole.line_before + text).split("\n") if line.strip()]
+    above = [line.rstrip() for line in hole.before[-NEAR:].split("\n")[:-1] if line.strip()]
+    return len(lines) > 1 and lines == above[-len(lines) :]
 
 
 def _overlap(hole: Hole, text: str) -> int:

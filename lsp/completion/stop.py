@@ -13,6 +13,9 @@ COPIES = 3
 SPAN = 60
 """So many characters of copies within a line are a loop."""
 
+DIGITS, RULER = 24, 120
+"""So many where they are copies of one to three characters: with letters or digits, or without."""
+
 _CLOSER = re.compile(r"[)\]}]|(end|fi|done|esac)\b")
 _CLOSED = re.compile(r"([)\]};,\s]|\b(end|fi|done|esac)\b)+$")
 _GOES_ON = re.compile(
@@ -30,6 +33,7 @@ _SPECIAL = re.compile(
     r"|<(fim|file|repo|gh|issue|jupyter|commit|empty)_\w+>|<(filename|reponame)>"
     r"|<(eos|bos|pad|unk|(start|end)_of_turn)>"
 )
+_PATH = re.compile(r"^[ \t]*(#|//|--|%|;+|\*) Path: \S", re.MULTILINE)
 
 
 class Watch:
@@ -90,6 +94,8 @@ class Watch:
             return where
         if self._fence(line):
             return self._kept
+        if (where := self._context(line)) is not None:
+            return where
         if self._extent.kind == "line":
             return stop
         whole = line if self._start else self._hole.line_before + line
@@ -113,6 +119,14 @@ class Watch:
         self._lines.append(whole.rstrip())
         self._ends.append(stop)
         return self._loop()
+
+    def _context(self, line: str) -> int | None:
+        """Where the answer goes on as what the model was shown of other files, in comments."""
+        if not _PATH.match(line) or _PATH.search(self._hole.before):
+            return None
+        mark = line.split(maxsplit=1)[0]
+        said = zip(reversed(self._lines), reversed(self._ends), strict=True)
+        return next((end for above, end in said if not above.lstrip().startswith(mark)), 0)
 
     def _begin(self, whole: str) -> None:
         """Take the owner of the answer from its first line that is no blank one."""
@@ -203,11 +217,11 @@ class Watch:
 
     def _stutters(self, line: str) -> int | None:
         """The end of the first copy where a line ends in copies of the same few characters."""
-        if len(line) < SPAN:
-            return None
-        for size in range(4, SPAN // 2):
+        for size in range(1, min(SPAN, len(line)) // 2):
             unit = line[-size:]
-            if line.endswith(unit * (SPAN // size + 1)) and len(set(unit)) > 3:
+            most = SPAN if size > 3 else DIGITS if any(map(str.isalnum, unit)) else RULER
+            again = len(line) >= most and line.endswith(unit * (most // size + 1))
+            if again and (size < 4 or len(set(unit)) > 3):
                 start = len(line) - size
                 while start > 0 and line[start - 1] == line[start - 1 + size]:
                     start -= 1

@@ -43,7 +43,8 @@ def clean(text: str, source: Source, offset: int) -> str:
     if balance(text) <= 0:  # else the parser may go to the end of the file
         filled = source.filled(offset, text)
         joins = _joins(text, filled, offset, whole=begun)
-        if joins and not _count(filled) and _python(before + text + after, source.language):
+        code = before + text + after
+        if joins and not _count(filled) and _python(code, len(before + text), source.language):
             return text  # mostly so, and soon known
     best = _best(part, place)
     tried: list[tuple[int, str]] = []
@@ -51,7 +52,7 @@ def clean(text: str, source: Source, offset: int) -> str:
         filled = part.filled(place, one)
         if not _joins(one, filled, place, whole=begun and one == text):
             continue
-        errors = _errors(filled, best)
+        errors = _errors(filled, place + len(one), best)
         if errors <= best:
             tried.append((errors, one))
         if not errors:
@@ -63,29 +64,37 @@ def clean(text: str, source: Source, offset: int) -> str:
 
 
 def _best(part: Source, place: int) -> int:
-    """The fewest errors that something simple at the cursor leaves."""
-    start = part.text.rfind("\n", 0, place) + 1
-    end = part.text.find("\n", place)
-    best = _errors(part)
-    for text, begin, until in (
+    """The fewest errors that something simple at the cursor leaves, or in place of its line."""
+    before, after = part.text[:place], part.text[place:]
+    start = before.rfind("\n") + 1
+    end = place + len(after.partition("\n")[0])
+    lines: list[str] = [""]
+    if part.language is not None and part.language.name == "python":
+        above, below = before[:start].rstrip().rpartition("\n")[2], after.partition("\n")[2]
+        below = next((line for line in below.split("\n") if line.strip()), "")
+        blanks = [line[: len(line) - len(line.lstrip())] for line in (above, below)]
+        deeper = f"{blanks[0]}    x"
+        lines = [f"{blanks[0]}if x:", f"{blanks[0]}x", f"{blanks[1]}x", deeper, ""]
+    best = _errors(part, place)
+    for text, first, last in (
         *((text, place, place) for text in SIMPLE),
-        ("", start, len(part.text) if end < 0 else end),
+        *((line, start, end) for line in lines),
     ):
         if best:
-            best = min(best, _errors(part.filled(begin, text, until), best))
+            best = min(best, _errors(part.filled(first, text, last), first + len(text), best))
     return best
 
 
-def _errors(part: Source, most: float = math.inf) -> int:
+def _errors(part: Source, place: int, most: float = math.inf) -> int:
     """The errors of a part; of more than `most`, Python is not asked as well."""
     count = _count(part)
-    return count if count > most else count + (not _python(part.text, part.language))
+    return count if count > most else count + (not _python(part.text, place, part.language))
 
 
-def _python(text: str, language: Language | None) -> bool:
+def _python(text: str, place: int, language: Language | None) -> bool:
     """Whether Python can parse it, if it is Python: the grammar takes any indentation.
 
-    A block may be empty as yet.
+    The block of a head that ends at `place` may be empty as yet.
     """
     if language is None or language.name != "python" or len(text) > PARSED:
         return True
@@ -93,7 +102,8 @@ def _python(text: str, language: Language | None) -> bool:
         with warnings.catch_warnings(action="ignore"):
             ast.parse(text)
     except IndentationError as error:
-        return error.msg.startswith("expected an indented block")
+        row = text.count("\n", 0, place) + 1
+        return re.search(rf"^expected an indented block .* on line {row}$", error.msg) is not None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True

@@ -38,7 +38,8 @@ _NAMES = (
     "secret_token.rb *.psafe3 *credentials*.json *credentials*.csv password.txt password.csv "
     "*passwords.txt *passwords.csv .vault_pass* *.pkcs12 .boto .esmtprc .msmtprc .ftpconfig "
     ".remote-sync.json sftp.json sftp-config.json logins.json filezilla.xml recentservers.xml "
-    "dbeaver-data-sources.xml robomongo.json proftpdpasswd"
+    "dbeaver-data-sources.xml robomongo.json proftpdpasswd private_key* apikeys.txt api_keys* "
+    "key.json token.txt htpasswd *firebase-adminsdk*.json"
 )
 """Of the signatures of gitrob and the files of leaky-repo, those that hold little else."""
 
@@ -201,7 +202,7 @@ def secret(path: Path) -> bool:
     *folders, name = path.as_posix().lower().split("/")
     if not _SECRET_FOLDERS.isdisjoint(folders) or (*folders[-1:], name) in _SECRET_IN:
         return True
-    name = _COPY.sub("", name)  # an editor's copy, or one by hand
+    name = _COPY.sub("", name.strip("#"))  # an editor's copy, or one by hand
     return bool(_SECRET.fullmatch(name)) and not _HARMLESS.fullmatch(name)
 
 

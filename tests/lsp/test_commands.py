@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 from lsprotocol import types
+from pygls.exceptions import JsonRpcInvalidParams, JsonRpcRequestCancelled
 from pygls.workspace import PositionCodec
 
 from magicoder.lsp import server
@@ -410,6 +411,51 @@ async def test_a_command_can_be_cancelled(desk: Desk, endpoint: Any) -> None:
     await endpoint.closed.wait()
     assert desk.editor.client.progress_reports[token][-1].kind == "end"
     assert desk.messages == []
+
+
+async def test_a_cancelled_request_ends_its_command(desk: Desk, endpoint: Any) -> None:
+    await desk.start(endpoint)
+    endpoint.behave = endpoint.hangs("[Problem Description]\nAdd")
+    desk.open(FUNCTION)
+    params = types.ExecuteCommandParams("magicoder.createProblem", [URI, HERE_WHOLE])
+    request = desk.editor.client.protocol.send_request_async
+    running = asyncio.create_task(request(types.WORKSPACE_EXECUTE_COMMAND, params, msg_id="it"))
+    await endpoint.asked.wait()
+    desk.editor.client.cancel_request(types.CancelParams("it"))
+    with pytest.raises(JsonRpcRequestCancelled):
+        await running
+    await endpoint.closed.wait()
+    [reports] = desk.editor.client.progress_reports.values()
+    assert reports[-1].kind == "end"
+    assert desk.messages == []
+
+
+async def test_an_answer_to_a_cancelled_command_is_left(
+    desk: Desk, endpoint: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    await desk.start(endpoint)
+    desk.open(FUNCTION)
+    says(endpoint, block("def add(a, b):\n    return a + b"))
+    desk.asked = lambda: desk.editor.client.cancel_request(types.CancelParams("it"))
+    params = types.ExecuteCommandParams("magicoder.document", [URI, HERE])
+    request = desk.editor.client.protocol.send_request_async
+    with pytest.raises(JsonRpcRequestCancelled):
+        await request(types.WORKSPACE_EXECUTE_COMMAND, params, msg_id="it")
+    await desk.actions()
+    assert (len(desk.questions), desk.edits, desk.messages) == (1, [], [])
+    assert [each.message for each in caplog.records if each.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("arguments", [None, [], [URI]])
+async def test_missing_arguments_are_invalid(
+    desk: Desk, endpoint: Any, arguments: list[Any] | None
+) -> None:
+    await desk.start(endpoint)
+    count = len(arguments or ())
+    with pytest.raises(JsonRpcInvalidParams, match=f"Expected 2 arguments, got {count}$"):
+        await desk.editor.client.workspace_execute_command_async(
+            types.ExecuteCommandParams("magicoder.explain", arguments)
+        )
 
 
 async def test_a_failure_is_told_each_time(desk: Desk, endpoint: Any) -> None:

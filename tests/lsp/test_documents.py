@@ -7,7 +7,7 @@ import pytest
 from lsprotocol import types
 from pygls.workspace import PositionCodec
 
-from magicoder.lsp.documents import Document, Edit
+from magicoder.lsp.documents import Document, Edit, local_path
 
 UNITS = {
     "utf-8": lambda text: len(text.encode()),
@@ -118,3 +118,31 @@ def test_the_language_is_the_editors_else_the_files() -> None:
     assert named("typescriptreact", "file:///a.py") == "tsx"
     assert named("", "file:///a.rs") == "rust"
     assert named("plaintext", "untitled:Untitled-1") is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("file:///a%20b/c.py", "/a b/c.py"),
+        ("file:/a/c.py", "/a/c.py"),
+        ("file://localhost/a%20b/c.py", "/a b/c.py"),
+        ("FILE://LocalHost/a/c.py", "/a/c.py"),
+        ("file:////a/c.py", "/a/c.py"),
+        ("file://localhost//a/c.py", "/a/c.py"),
+        ("file:///a%23b%3Fc%2525.py", "/a#b?c%25.py"),
+        ("file://elsewhere/a/c.py", None),
+        ("vscode-remote://ssh/a/c.py", None),
+        ("untitled:c.py", None),
+    ],
+)
+def test_a_local_file_has_one_path(uri: str, path: str | None) -> None:
+    assert local_path(uri) == path
+
+
+def test_what_is_no_local_file_is_named_by_its_path() -> None:
+    def path(uri: str) -> str:
+        return Document(types.TextDocumentItem(uri, "", 1, ""), PositionCodec()).path
+
+    assert path("file://localhost/a/c.py") == "/a/c.py"
+    assert path("file://elsewhere/a/c.py") == path("vscode-remote://ssh/a/c.py") == "/a/c.py"
+    assert path("untitled:Untitled-1") == "Untitled-1"

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -293,13 +294,68 @@ async def test_a_bad_setting_is_named_once_and_asks_no_server(editor: Any, endpo
 @pytest.mark.slow
 async def test_changed_settings_are_taken(editor: Any, endpoint: Any) -> None:
     await editor.initialize({"timeout": -1})
-    for settings in (None, {}, {"other": 1}, {"magicoder": {"base_url": endpoint.base_url}}):
+    mended = {"timeout": None, "base_url": endpoint.base_url}
+    for settings in (None, {}, {"other": 1}, {"magicoder": mended}):
         editor.client.workspace_did_change_configuration(
             types.DidChangeConfigurationParams(settings)
         )
     editor.open("x = ")
     assert await editor.complete(0, 4) == ["1"]
     assert len(editor.messages) == 1
+
+
+async def test_settings_that_are_not_named_stay(editor: Any, endpoint: Any) -> None:
+    await editor.initialize({"base_url": endpoint.base_url, "exclude": ["a.py"]})
+    editor.open("x = ")
+
+    def give(settings: Any) -> None:
+        editor.client.workspace_did_change_configuration(
+            types.DidChangeConfigurationParams({"magicoder": settings})
+        )
+
+    for settings in ({"max_tokens": 8}, "no settings", {"max_tokens": 9}):
+        give(settings)
+        assert await editor.complete(0, 4) == []
+    assert endpoint.requests == []
+    give({"exclude": None})
+    assert await editor.complete(0, 4) == ["1"]
+    assert [request["max_tokens"] for request in endpoint.requests] == [9]
+    told = "didChangeConfiguration: expected an object of settings under 'magicoder'"
+    assert editor.messages == [told]
+
+
+async def test_a_change_of_a_closed_document_is_left(editor: Any, endpoint: Any) -> None:
+    await editor.initialize({"base_url": endpoint.base_url})
+    editor.insert(0, 0, "x = ")
+    editor.open("x = ")
+    assert await editor.complete(0, 4) == ["1"]
+    assert editor.messages == []
+
+
+def test_settings_that_come_while_it_connects_leave_no_traceback() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        messages = [
+            {"id": 1, "method": "initialize", "params": {"capabilities": {}}},
+            {"method": "initialized", "params": {}},
+            *(
+                {
+                    "method": types.WORKSPACE_DID_CHANGE_CONFIGURATION,
+                    "params": {"settings": {"magicoder": {"base_url": url, "max_tokens": tokens}}},
+                }
+                for tokens in (8, 9)
+            ),
+            {"id": 2, "method": "shutdown"},
+            {"method": "exit"},
+        ]
+        messages[0]["params"]["initializationOptions"] = {"base_url": url}
+        ended = subprocess.run(
+            [sys.executable, "-m", "magicoder", "lsp"],
+            input=b"".join(map(frame, messages)),
+            capture_output=True,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 async def test_an_unopened_file_is_never_read(editor: Any, endpoint: Any, tmp_path: Path) -> None:

@@ -12,14 +12,13 @@ const NAMES = {
   collectSeeds: "collect_seeds",
 } as const;
 
-/** initializationOptions of the language server. What is empty is left to its own settings. */
+/** initializationOptions of the language server. What is empty (null) is left to its own settings. */
 export function options(apiKey: string | undefined): Record<string, unknown> {
   const set = workspace.getConfiguration("magicoder");
-  const given: Record<string, unknown> = { trusted: workspace.isTrusted };
-  if (apiKey) given.api_key = apiKey;
+  const given: Record<string, unknown> = { trusted: workspace.isTrusted, api_key: apiKey || null };
   for (const [name, wire] of Object.entries(NAMES)) {
     const value = set.get(name);
-    if (value !== "") given[wire] = value;
+    given[wire] = value === "" ? null : value;
   }
   return given;
 }

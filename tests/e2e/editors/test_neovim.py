@@ -332,6 +332,10 @@ def test_checkhealth_finds_nothing_wrong(neovim: Neovim) -> None:
     assert "WARNING" not in said
     assert "smollm2-135m served at" in said
     assert "it is ready, with smollm2-135m" in said
+    neovim.run("require('magicoder').enable(false)")
+    said = neovim.health()
+    assert "WARNING" not in said
+    assert "ghost text is switched off" in said
 
 
 def test_checkhealth_names_what_is_missing(start: Start) -> None:

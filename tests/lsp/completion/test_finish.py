@@ -26,6 +26,19 @@ def test_white_space_is_nothing(answer: str, language: str) -> None:
 @pytest.mark.parametrize(
     ("text", "answer", "expected"),
     [
+        ("a = 1\nb = 2\n|", "a = 1\nb = 2\n", ""),
+        ("def f():\n    return 1\n\n\n|", "def f():\n    return 1", ""),
+        ("a = 1\nb = 2\n|", "a = 1\nb = 3\n", "a = 1\nb = 3"),
+        ("a = 1\n|", "a = 1\n", "a = 1"),
+    ],
+)
+def test_what_stands_right_above_is_not_said_again(text: str, answer: str, expected: str) -> None:
+    assert shown(text, answer, "python") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "expected"),
+    [
         ("print(|)", '"hello")', '"hello"'),
         ("foo(bar(|)", "1)", "1)"),
         ("foo(bar(|)", "1))", "1)"),

@@ -1,10 +1,18 @@
 """Suggestions that would break a file. The cursor is written as a bar."""
 
+import gzip
+import json
+import os
+from pathlib import Path
+
 import pytest
 
 from magicoder.languages import by_name
 from magicoder.lsp.completion.syntax import TRIES, clean
 from magicoder.lsp.trees import Source
+
+SAMPLES = Path(__file__).parents[2] / "data/benchmarks"
+BENCHMARKS = Path(os.environ.get("MAGICODER_BENCHMARKS") or SAMPLES)
 
 
 def cleaned(text: str, suggestion: str, language: str = "python") -> str:
@@ -46,6 +54,14 @@ CASES = [
     ("python", "for a in |\n", "b:", "b:"),
     ("python", "def f():\n    |\n    return 1\n", "for a in b:", ""),
     ("python", "if a:\n    b()\n|\n", "  c()", ""),
+    ("python", "def f():\n    a = 1\n|\n        b()\n    return a\n", "\ndef g():\n    c()", ""),
+    ("python", "def f():\n    a = 1\n|\n        b()\n", "    if a:", "    if a:"),
+    ("python", "def f(a):\n    if a:\n|\n    return a\n", "        # a\n    b = a", ""),
+    ("python", "def f():\n|\n", "return 1", ""),
+    ("python", "if a:\n    |\n", "if b:\n    x = 1", ""),
+    ("python", "class A:\n    |\n", "def f(self):\n    return 1", ""),
+    ("python", "def f():|\n", "\nreturn 1", ""),
+    ("python", "def f():|\n", "\n    return 1", "\n    return 1"),
     ("python", "if |:\n    b()\n", 'a == "b" and', ""),
     ("python", "print 1\nif |:\n    print 2\n", "a", "a"),
     ("python", "a = [1, |\nb = 2\n", "f(2", ""),
@@ -90,3 +106,17 @@ def test_nothing_is_taken_back_for_ever() -> None:
 def test_what_is_inside_a_name_of_many_bytes_counts_right() -> None:
     text = "é = '漢字 😀 \ud83d'\r\n" * 20 + "def f():\r\n    |\r\n" + "é = '😀'\r\n" * 20
     assert cleaned(text, "a = 1\n    b = )") == "a = 1"
+
+
+def test_what_people_wrote_is_never_refused() -> None:
+    count = 0
+    for file in sorted((BENCHMARKS / "humaneval-infilling").glob("*.jsonl.gz")):
+        with gzip.open(file, "rt", encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
+            for row in rows[:: len(rows) // 300 or 1]:
+                before, after = row["prompt"], row["suffix"]
+                solution = row["canonical_solution"].removesuffix("\n")
+                source = Source(f"{before}\n{after}", by_name("python"))
+                assert clean(solution, source, len(before)) == solution, row["task_id"]
+                count += 1
+    assert count

@@ -105,6 +105,8 @@ def test_each_root_and_each_repository_has_its_own_ignore_files(tmp_path: Path) 
         *("my-passwords.csv", "aws_credentials.json", "credentials-prod.json", "etc/shadow"),
         *(".vscode/sftp.json", "filezilla.xml", "config/secret_token.rb", ".vault_pass.txt"),
         *(".bash_history", "id_rsa.bak", "server.pem.old", "x.tfvars.json", "gh/hosts.yml"),
+        *("#.env#", "private_key_2.txt", "apikeys.txt", "api_keys.yaml", "key.json", "token.txt"),
+        *("htpasswd", "shop-firebase-adminsdk-1a2b.json"),
     ],
 )
 def test_files_that_look_secret_stay(tmp_path: Path, name: str) -> None:
@@ -127,6 +129,12 @@ def test_files_that_look_secret_stay(tmp_path: Path, name: str) -> None:
         "passwords.py",
         "password_reset_subject.txt",
         "passwd/main.go",
+        "#keys.py#",
+        "package.key.json",
+        "tokens.txt",
+        "google-services.json",
+        "appsettings.Development.json",
+        "application-prod.properties",
     ],
 )
 def test_files_that_only_sound_secret_may_go(tmp_path: Path, name: str) -> None:

@@ -115,7 +115,7 @@ local function clients(magicoder)
       info("it has not said yet which model it uses")
     end
     local buffer = next(client.attached_buffers or {})
-    if magicoder.native and buffer and not require("magicoder.native").complete(buffer) then
+    if magicoder.enabled and magicoder.native and buffer and not require("magicoder.native").complete(buffer) then
       warn("this Neovim shows no state of its inline completion: words, lines and more suggestions do not work")
     end
   end
