@@ -2,8 +2,8 @@
 
 import os
 import random
-import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,8 @@ from magicoder.lsp.context import exclusion
 from magicoder.lsp.context.exclusion import Exclusions
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is the truth here")
-def test_ignore_files_say_what_git_says(tmp_path: Path) -> None:
+def test_ignore_files_say_what_git_says(tmp_path: Path, needs: Callable[..., None]) -> None:
+    needs("git")
     rng = random.Random(0)
     names = ["a", "b", "build", "c.py", "d.log", "e f"]
     lines = [
@@ -248,8 +248,10 @@ def test_many_stars_match_as_one_by_one(tmp_path: Path) -> None:
     assert not reason(tmp_path / "xa_b1c/d/e/fgh")
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is the truth here")
-def test_every_file_that_git_reads_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_file_that_git_reads_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[..., None]
+) -> None:
+    needs("git")
     home, top = tmp_path / "home", tmp_path / "top"
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
